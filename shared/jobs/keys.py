@@ -1,0 +1,52 @@
+"""Every key that the suite keeps in Redis: its type, who writes it, who reads it, how long it lives.
+
+All names below follow the deployment's prefix, ``{kiosk}:`` by default. The braces are a hash tag: a script may
+touch several job types at once, so on Redis Cluster all keys of one deployment share one slot.
+
+A *job id* is ``<type>:<32 hex digits>``, for a child ``<type>:<hex of its parent>.<number>``; the scripts derive
+every other name from it. Times are milliseconds since 1970, by the clock of the Redis server.
+
+| key                     | type   | written by                 | read by               | life                           |
+|-------------------------|--------|----------------------------|-----------------------|--------------------------------|
+| job:<id>                | hash   | submit, then every script  | everybody             | until forgotten by the janitor |
+| history:<id>            | list   | loss, fail, release        | bury, console         | with its job                   |
+| children:<id>           | list   | split                      | gather, cancel, forget| with its job                   |
+| open:<id>               | string | split, child-finished      | child-finished        | until the last child ended     |
+| queue:<type>            | zset   | enqueue, claim, cancel     | claim                 | while an owner has waiting jobs: owner by turn |
+| queue:<type>:<owner>    | zset   | enqueue, claim, cancel     | claim                 | while jobs wait: id by priority, then order    |
+| delayed:<type>          | zset   | fail (to try again later)  | claim, janitor        | until due: id by time          |
+| depth:<type>            | string | enqueue, claim, cancel     | autoscaler, frontend  | for ever; jobs waiting, the delayed among them |
+| leases:<type>           | zset   | claim, renew, all endings  | janitor, autoscaler   | while jobs run: id by deadline |
+| held:<worker>           | set    | claim, all endings         | janitor, autoscaler   | while the worker holds jobs    |
+| workers                 | zset   | heartbeat                  | janitor, autoscaler   | worker by the time its word runs out           |
+| worker:<worker>         | hash   | heartbeat                  | autoscaler, console   | a minute after its last heartbeat              |
+| retiring                | set    | retire, unretire           | claim, autoscaler     | until the worker has gone      |
+| idle:<type>             | zset   | claim that found nothing   | enqueue               | parked workers, by time; until woken           |
+| dead:<type>             | zset   | bury                       | console, janitor      | id by time; until forgotten or revived         |
+| expiry                  | zset   | every ending, expire       | janitor               | root job ids by the time they are forgotten    |
+| expire_after            | hash   | expire of an unfinished job| every ending          | id to seconds; until the job ends              |
+| doomed                  | set    | forget                     | submit, janitor       | objects about to be deleted    |
+| uses:<object>           | set    | submit, forget             | forget, janitor       | ids of the jobs that name the object           |
+| owned:<owner>           | zset   | submit, forget             | frontend              | root job ids of an owner by creation           |
+| batch:<batch>           | zset   | submit, forget             | frontend              | job ids of a batch by creation |
+| idempotency:<owner>:<k> | string | submit                     | submit                | id; with its job               |
+| types                   | hash   | announce (consumers)       | frontend, autoscaler  | for ever; job type to its description as JSON  |
+| sequence, turn          | string | enqueue, claim             | enqueue, claim        | for ever; counters             |
+| wake:<worker>           | string | enqueue, cancel            | nobody: its event is the message | one second          |
+| hint:autoscaler         | string | enqueue, all endings       | nobody: its event is the message | 50 ms               |
+| hint:janitor            | string | fail, bury, cancel, expire | nobody: its event is the message | 50 ms               |
+| autoscaler              | hash   | autoscaler                 | console, frontend     | for ever; target to its last decision as JSON  |
+| schema                  | string | every service at its start | every service         | for ever; version of this table |
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = "1"
+
+JOB, HISTORY, CHILDREN, OPEN = "job:", "history:", "children:", "open:"
+QUEUE, DELAYED, DEPTH, LEASES = "queue:", "delayed:", "depth:", "leases:"
+HELD, WORKERS, WORKER, RETIRING, IDLE = "held:", "workers", "worker:", "retiring", "idle:"
+DEAD, EXPIRY, EXPIRE_AFTER, DOOMED, USES = "dead:", "expiry", "expire_after", "doomed", "uses:"
+OWNED, BATCH, IDEMPOTENCY, TYPES = "owned:", "batch:", "idempotency:", "types"
+WAKE, HINT_AUTOSCALER, HINT_JANITOR = "wake:", "hint:autoscaler", "hint:janitor"
+AUTOSCALER, SCHEMA = "autoscaler", "schema"

@@ -1,0 +1,185 @@
+-- Common part, put before every script. It is given as text, filled in by the store:
+--   @TRANSITIONS@  the table of shared/jobs/states.py        @DB@  the number of the database, for event channels
+-- KEYS[1] is the deployment's prefix: it is no key itself but carries the hash tag of all of them (see keys.py).
+-- ARGV[1] is the time in ms since 1970, given by tests; empty means the server's own clock.
+local P = KEYS[1]
+local NOW = tonumber(ARGV[1])
+if not NOW then
+  local t = redis.call('TIME')
+  NOW = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local ALLOWED = @TRANSITIONS@
+local WORKING = {started = true, ['pre-processing'] = true, predicting = true, ['post-processing'] = true, ['saving-results'] = true}
+local FINAL = {done = true, failed = true, canceled = true}
+local call = redis.call
+
+-- ISO 8601 in UTC. Days to a civil date: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms" (2013).
+local function iso(ms)
+  local s = math.floor(ms / 1000)
+  local z = math.floor(s / 86400) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d+00:00', year, month, doy - math.floor((153 * mp + 2) / 5) + 1,
+    math.floor(s / 3600) % 24, math.floor(s / 60) % 60, s % 60, ms % 1000)
+end
+
+local function job_key(id) return P .. 'job:' .. id end
+
+local function type_of(id) return string.match(id, '^([^:]+):') or 'unknown' end
+
+-- One event for a burst: the reader acts at once, waits as long as the hint lives, and reads once more.
+local function hint(who) call('SET', P .. 'hint:' .. who, '1', 'NX', 'PX', 50) end
+
+-- A worker that died while parked has no subscriber left: it costs its turn and nothing more.
+local function wake_worker(worker, why)
+  local key = P .. 'wake:' .. worker
+  if call('PUBSUB', 'NUMSUB', '__keyspace@@DB@__:' .. key)[2] == 0 then return false end
+  call('SET', key, why, 'PX', 1000)
+  return true
+end
+
+-- Wakes up to n parked workers of a job type, the latest parked first, so that long idle ones stay idle and may go.
+local function wake(kind, n)
+  while n > 0 do
+    local parked = call('ZPOPMAX', P .. 'idle:' .. kind)
+    if #parked == 0 then return end
+    if wake_worker(parked[1], 'work') then n = n - 1 end
+  end
+end
+
+-- Order within an owner's queue: priority first, then the running number; at the front: a negative number.
+-- 2^45 numbers and 201 priorities fit in the 53 bits of a score.
+local function score(priority, front)
+  local order = call('INCR', P .. 'sequence')
+  if front then order = -order end
+  return -priority * 35184372088832 + order
+end
+
+local function put_in_queue(id, kind, owner, priority, front)
+  local ring = P .. 'queue:' .. kind
+  call('ZADD', ring .. ':' .. owner, score(priority, front), id)
+  call('ZADD', ring, 'NX', call('INCR', P .. 'turn'), owner)
+end
+
+-- Puts a job in its queue, counts it, and wakes one worker.
+local function enqueue(id, kind, owner, priority, front)
+  put_in_queue(id, kind, owner, priority, front)
+  call('INCR', P .. 'depth:' .. kind)
+  wake(kind, 1)
+  hint('autoscaler')
+end
+
+-- Moves delayed jobs that are due into their queue; they are counted already.
+local function promote(kind)
+  local due = call('ZRANGEBYSCORE', P .. 'delayed:' .. kind, '-inf', NOW, 'LIMIT', 0, 100)
+  for _, id in ipairs(due) do
+    call('ZREM', P .. 'delayed:' .. kind, id)
+    local f = call('HMGET', job_key(id), 'owner', 'priority')
+    put_in_queue(id, kind, f[1] or 'anonymous', tonumber(f[2]) or 0, false)
+  end
+  return #due
+end
+
+local function leave_queue(id, kind, owner)
+  local ring = P .. 'queue:' .. kind
+  local removed = call('ZREM', ring .. ':' .. owner, id) + call('ZREM', P .. 'delayed:' .. kind, id)
+  if removed > 0 then call('DECRBY', P .. 'depth:' .. kind, removed) end
+  if call('EXISTS', ring .. ':' .. owner) == 0 then call('ZREM', ring, owner) end
+end
+
+local function leave_lease(id, kind, worker)
+  call('ZREM', P .. 'leases:' .. kind, id)
+  if worker then call('SREM', P .. 'held:' .. worker, id) end
+end
+
+-- The one place where a state changes. Extra pairs are moving fields.
+local function move(id, from, to, by, ...)
+  if not (ALLOWED[from] and ALLOWED[from][to]) then
+    error({err = 'TRANSITION ' .. id .. ' from ' .. tostring(from) .. ' to ' .. to})
+  end
+  call('HSET', job_key(id), 'status', to, 'updated_at', iso(NOW), 'updated_by', by, ...)
+end
+
+-- Facts are written once: what is there already stays.
+local function write_facts(id, facts)
+  for i = 1, #facts, 2 do call('HSETNX', job_key(id), facts[i], facts[i + 1]) end
+end
+
+local function note(id, text) call('RPUSH', P .. 'history:' .. id, text) end
+
+-- True if the caller's fencing token is still the current one and the job is being worked on.
+local function owns(status, current, attempt) return WORKING[status or ''] and current == attempt end
+
+local finish
+
+-- The last child's end puts the parent back in its queue to be gathered, in the same step.
+local function child_finished(parent)
+  local left = call('DECR', P .. 'open:' .. parent)
+  local f = call('HMGET', job_key(parent), 'status', 'owner', 'priority', 'total_jobs')
+  if f[1] ~= 'waiting' then return end
+  local total = tonumber(f[4]) or 1
+  call('HSET', job_key(parent), 'progress', tostring(math.floor(99 * (total - left) / total)), 'updated_at', iso(NOW))
+  if left > 0 then return end
+  call('DEL', P .. 'open:' .. parent)
+  move(parent, 'waiting', 'new', 'gather')
+  enqueue(parent, type_of(parent), f[2], tonumber(f[3]) or 0, true)
+end
+
+-- Ends a job that left its queue and lease: writes the facts, sets when it is forgotten, tells its parent.
+finish = function(id, from, to, by, facts, progress)
+  write_facts(id, facts)
+  write_facts(id, {'finished_at', iso(NOW), 'failures', ''})
+  if progress then move(id, from, to, by, 'progress', progress) else move(id, from, to, by) end
+  local f = call('HMGET', job_key(id), 'parent', 'retention')
+  if f[1] then
+    child_finished(f[1])
+  else
+    local after = call('HGET', P .. 'expire_after', id) or f[2]
+    if after and after ~= '' then call('ZADD', P .. 'expiry', NOW + tonumber(after) * 1000, id) end
+    call('HDEL', P .. 'expire_after', id)
+  end
+  hint('autoscaler')
+end
+
+-- Ends a job that keeps failing: it rests in dead: with a reason that names what became of each attempt.
+local function bury(id, from, by, reason)
+  local told = call('LRANGE', P .. 'history:' .. id, 0, -1)
+  if #told > 0 then reason = reason .. ' What happened: ' .. table.concat(told, '; ') .. '.' end
+  finish(id, from, 'failed', by, {'reason', reason})
+  call('ZADD', P .. 'dead:' .. type_of(id), NOW, id)
+  hint('janitor')
+end
+
+-- After a loss: back to the front of the queue, or buried once the losses are used up.
+-- delay: ms until it may be claimed again. Returns 'requeued' or 'buried'.
+local function lose(id, from, by, text, delay)
+  local key, kind = job_key(id), type_of(id)
+  local losses = call('HINCRBY', key, 'losses', 1)
+  local f = call('HMGET', key, 'max_attempts', 'owner', 'priority', 'attempt')
+  note(id, 'attempt ' .. (f[4] or '?') .. ' ' .. text)
+  local most = tonumber(f[1]) or 3
+  if losses >= most then
+    bury(id, from, by, 'The job was given up after ' .. losses .. (losses == 1 and ' failed attempt.' or ' failed attempts.'))
+    return 'buried'
+  end
+  move(id, from, 'new', by)
+  if delay > 0 then
+    call('ZADD', P .. 'delayed:' .. kind, NOW + delay, id)
+    call('INCR', P .. 'depth:' .. kind)
+    hint('janitor')
+  else
+    enqueue(id, kind, f[2] or 'anonymous', tonumber(f[3]) or 0, true)
+  end
+  return 'requeued'
+end
+
+-- A queue entry or lease that is no sound job is moved aside; it never stops a queue.
+local function set_aside(id, kind)
+  call('ZADD', P .. 'dead:' .. kind, NOW, id)
+  hint('janitor')
+end

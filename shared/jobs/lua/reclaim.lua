@@ -1,0 +1,31 @@
+-- Takes back jobs whose lease ran out, or which a vanished worker held: a loss each, to the front of the queue or
+-- buried. Also moves delayed jobs that are due. For the janitor; several may run it at once.
+-- ARGV: now, most jobs in one call, by whom, types...
+-- Returns {ms until the next deadline or due time or -1, id, outcome, id, outcome, ...}
+local most, by = tonumber(ARGV[2]), ARGV[3]
+local reply, nearest = {-1}, nil
+local function sooner(at)
+  if at and (not nearest or tonumber(at) < nearest) then nearest = tonumber(at) end
+end
+for i = 4, #ARGV do
+  local kind = ARGV[i]
+  local leases = P .. 'leases:' .. kind
+  for _, id in ipairs(call('ZRANGEBYSCORE', leases, '-inf', NOW, 'LIMIT', 0, most)) do
+    local f = redis.pcall('HMGET', job_key(id), 'status', 'updated_by')
+    reply[#reply + 1] = id
+    if f.err or not WORKING[f[1] or ''] then
+      call('ZREM', leases, id)
+      set_aside(id, kind)
+      reply[#reply + 1] = 'aside'
+    else
+      leave_lease(id, kind, f[2])
+      reply[#reply + 1] = lose(id, f[1], by, 'lost its worker ' .. (f[2] or '?') .. ', whose lease ran out', 0)
+    end
+  end
+  local moved = promote(kind)
+  if moved > 0 then wake(kind, moved) end
+  sooner(call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2])
+  sooner(call('ZRANGE', P .. 'delayed:' .. kind, 0, 0, 'WITHSCORES')[2])
+end
+if nearest then reply[1] = math.max(0, nearest - NOW) end
+return reply

@@ -1,0 +1,16 @@
+-- Hands jobs back unfinished, at the front of their queue; charges nothing. For workers that stop.
+-- ARGV: now, worker, then pairs of id, attempt
+-- Returns how many were handed back; those with an old token are left alone.
+local worker, released = ARGV[2], 0
+for i = 3, #ARGV, 2 do
+  local id = ARGV[i]
+  local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority')
+  call('SREM', P .. 'held:' .. worker, id)
+  if owns(f[1], f[2], ARGV[i + 1]) then
+    leave_lease(id, type_of(id), worker)
+    move(id, f[1], 'new', worker)
+    enqueue(id, type_of(id), f[3], tonumber(f[4]) or 0, true)
+    released = released + 1
+  end
+end
+return released

@@ -1,0 +1,15 @@
+-- Renews the leases of the jobs that a worker holds. Refuses a token that is no longer current.
+-- ARGV: now, worker, lease in ms, then pairs of id, attempt
+-- Returns the ids that are no longer the worker's.
+local lost = {}
+for i = 4, #ARGV, 2 do
+  local id = ARGV[i]
+  local f = call('HMGET', job_key(id), 'status', 'attempt')
+  if owns(f[1], f[2], ARGV[i + 1]) then
+    call('ZADD', P .. 'leases:' .. type_of(id), 'XX', NOW + tonumber(ARGV[3]), id)
+  else
+    call('SREM', P .. 'held:' .. ARGV[2], id)
+    lost[#lost + 1] = id
+  end
+end
+return lost

@@ -1,0 +1,25 @@
+-- Submits a failed or canceled job again as a new one that names the old, and takes the old out of dead:.
+-- ARGV: now, old id, new id
+-- Returns the new id; '' if the old one does not exist, has not failed, or is a part of another.
+local old, id = ARGV[2], ARGV[3]
+local all = call('HGETALL', job_key(old))
+local f, fields = {}, {}
+for i = 1, #all, 2 do f[all[i]] = all[i + 1] end
+if not (f.status == 'failed' or f.status == 'canceled') or f.parent then return '' end
+local own = {status = true, updated_at = true, updated_by = true, progress = true, attempt = true, losses = true, created_at = true,
+  created_ms = true,
+  finished_at = true, failures = true, reason = true, total_jobs = true, idempotency_key = true, revived_from = true}
+for name, value in pairs(f) do
+  if not own[name] and not string.find(name, '_time$') and not string.find(name, '^output_') then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+end
+call('HSET', job_key(id), 'status', 'new', 'created_at', iso(NOW), 'created_ms', string.format('%d', NOW), 'updated_at', iso(NOW), 'updated_by', 'revive', 'progress', '0',
+  'attempt', '0', 'losses', '0', 'revived_from', old, unpack(fields))
+for _, object in ipairs(f.uses and cjson.decode(f.uses) or {}) do call('SADD', P .. 'uses:' .. object, id) end
+call('ZADD', P .. 'owned:' .. f.owner, NOW, id)
+if f.batch then call('ZADD', P .. 'batch:' .. f.batch, NOW, id) end
+call('ZREM', P .. 'dead:' .. type_of(old), old)
+enqueue(id, type_of(id), f.owner, tonumber(f.priority) or 0, false)
+return id

@@ -1,0 +1,34 @@
+-- Splits a job into children, once, and makes it wait for them. Children take its owner, priority and turn.
+-- ARGV: now, worker, id, attempt, n facts, fact pairs..., count of children, then for each child:
+--   type, n facts, fact pairs...
+-- Returns the number of children; -1 if the token is no longer current; -2 if the job was split before.
+local worker, id, attempt = ARGV[2], ARGV[3], ARGV[4]
+local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority', 'max_attempts')
+if not owns(f[1], f[2], attempt) then
+  call('SREM', P .. 'held:' .. worker, id)
+  return -1
+end
+local children = P .. 'children:' .. id
+if call('EXISTS', children) == 1 then return -2 end
+local n_facts = tonumber(ARGV[5])
+local at = 6 + 2 * n_facts
+local total = tonumber(ARGV[at])
+write_facts(id, {unpack(ARGV, 6, at - 1)})
+write_facts(id, {'total_jobs', tostring(total)})
+call('SET', P .. 'open:' .. id, total)
+leave_lease(id, type_of(id), worker)
+move(id, f[1], 'waiting', worker, 'progress', '0')
+local hex = string.match(id, ':(.+)$')
+at = at + 1
+for number = 1, total do
+  local kind, n = ARGV[at], tonumber(ARGV[at + 1])
+  local child = kind .. ':' .. hex .. '.' .. number
+  local fields = {'type', kind, 'owner', f[3], 'priority', f[4], 'max_attempts', f[5] or '3', 'parent', id, 'part', tostring(number),
+    'created_at', iso(NOW), 'created_ms', string.format('%d', NOW), 'updated_at', iso(NOW), 'updated_by', worker, 'status', 'new', 'progress', '0', 'attempt', '0',
+    'losses', '0', unpack(ARGV, at + 2, at + 1 + 2 * n)}
+  call('HSET', job_key(child), unpack(fields))
+  call('RPUSH', children, child)
+  enqueue(child, kind, f[3], tonumber(f[4]) or 0, false)
+  at = at + 2 + 2 * n
+end
+return total

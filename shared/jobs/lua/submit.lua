@@ -1,0 +1,57 @@
+-- Submits jobs: writes each hash and puts its id in the queue, all or nothing of each job in one step.
+-- ARGV: now, count of jobs, then for each job:
+--   id, owner, priority, max_attempts, retention, idempotency key, batch, parent, n uses, uses..., n facts, fact pairs...
+-- Returns for each job: id, 1 if created now or 0 if its key was known. Error GONE if an object is being deleted.
+local reply, at = {}, 3
+for _ = 1, tonumber(ARGV[2]) do
+  local id, owner, priority, most, retention, key, batch = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4],
+    ARGV[at + 5], ARGV[at + 6]
+  local n_uses = tonumber(ARGV[at + 7])
+  local first_use = at + 8
+  local n_facts = tonumber(ARGV[first_use + n_uses])
+  local first_fact = first_use + n_uses + 1
+  at = first_fact + 2 * n_facts
+  local idempotency = key ~= '' and (P .. 'idempotency:' .. owner .. ':' .. key)
+  local known = (idempotency and call('GET', idempotency)) or (call('EXISTS', job_key(id)) == 1 and id)
+  if known then
+    reply[#reply + 1] = known
+    reply[#reply + 1] = 0
+  else
+    for i = first_use, first_use + n_uses - 1 do
+      if call('SISMEMBER', P .. 'doomed', ARGV[i]) == 1 then return redis.error_reply('GONE ' .. ARGV[i]) end
+    end
+    local kind = type_of(id)
+    local fields = {'type', kind, 'owner', owner, 'priority', priority, 'max_attempts', most, 'created_at', iso(NOW),
+      'created_ms', string.format('%d', NOW), 'updated_at', iso(NOW), 'updated_by', 'submit', 'status', 'new', 'progress', '0', 'attempt', '0', 'losses', '0'}
+    if retention ~= '' then
+      fields[#fields + 1] = 'retention'
+      fields[#fields + 1] = retention
+    end
+    if idempotency then
+      call('SET', idempotency, id)
+      fields[#fields + 1] = 'idempotency_key'
+      fields[#fields + 1] = key
+    end
+    if batch ~= '' then
+      call('ZADD', P .. 'batch:' .. batch, NOW, id)
+      fields[#fields + 1] = 'batch'
+      fields[#fields + 1] = batch
+    end
+    local uses = {}
+    for i = first_use, first_use + n_uses - 1 do
+      call('SADD', P .. 'uses:' .. ARGV[i], id)
+      uses[#uses + 1] = ARGV[i]
+    end
+    if #uses > 0 then
+      fields[#fields + 1] = 'uses'
+      fields[#fields + 1] = cjson.encode(uses)
+    end
+    for i = first_fact, at - 1 do fields[#fields + 1] = ARGV[i] end
+    call('HSET', job_key(id), unpack(fields))
+    call('ZADD', P .. 'owned:' .. owner, NOW, id)
+    enqueue(id, kind, owner, tonumber(priority), false)
+    reply[#reply + 1] = id
+    reply[#reply + 1] = 1
+  end
+end
+return reply

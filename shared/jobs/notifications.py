@@ -1,0 +1,216 @@
+"""Keyspace notifications: one subscription manager for a process, shared by everybody who waits in it.
+
+Pub/sub loses messages, so a notification is only ever a hint. Whoever waits gets woken by an event on the key, by
+every reconnection (events may have been missed), and at the end of the period that it names itself; and then it reads
+the truth from the store. All work is done with notifications switched off, only later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.keyspace_notifications import AsyncClusterKeyspaceNotifications, AsyncKeyspaceNotifications
+from redis.keyspace_notifications import KeyspaceChannel
+
+from shared.jobs.connection import AWAY, RedisError, connect, database
+
+log = structlog.get_logger(__name__)
+
+#: What has to be switched on: keyspace channels for string and hash events.
+NEEDED_EVENTS = "K$h"
+_LONGEST_PAUSE = 5.0
+
+
+class Watch:
+    """A waiter for events on some keys."""
+
+    def __init__(self) -> None:
+        """Start unset."""
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Wake the waiter."""
+        self._event.set()
+
+    async def wait(self, period: float | None = None) -> bool:
+        """Wait for an event, a reconnection or the end of the period (s); return False for the last.
+
+        Events that came since the last wait end the wait at once.
+        """
+        try:
+            await asyncio.wait_for(self._event.wait(), period)
+        except TimeoutError:
+            return False
+        finally:
+            self._event.clear()
+        return True
+
+
+class Notifications:
+    """The subscriptions of one process, on one connection.
+
+    Run `run` as a background task; `watch` may be used before, during and after trouble with the connection.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        """Prepare; nothing is sent before `run`."""
+        self._client = connect(url, timeout=None)
+        self._database = database(url)
+        self._prefix = prefix
+        self._watches: dict[str, set[Watch]] = {}
+        self._subscriptions: _Subscriptions | None = None
+        self._ready = asyncio.Event()
+        self.reconnections = 0
+
+    @contextlib.asynccontextmanager
+    async def watch(self, *keys: str) -> AsyncIterator[Watch]:
+        """Watch exact keys (named without the prefix) while the context lasts.
+
+        The subscription is in force when the context is entered, if Redis can be reached: an event that follows the
+        entering is not missed.
+        """
+        watch = Watch()
+        fresh = [key for key in keys if key not in self._watches]
+        for key in keys:
+            self._watches.setdefault(key, set()).add(watch)
+        await self._subscribe(fresh)
+        try:
+            yield watch
+        finally:
+            await self._remove(watch, keys)
+
+    async def run(self) -> None:
+        """Receive events until cancelled; reconnects with back-off and jitter."""
+        pause = 0.05
+        while True:
+            try:
+                async with self._connected() as subscriptions:
+                    pause = 0.05
+                    await self._receive(subscriptions)
+            except (*AWAY, RedisError) as error:
+                log.warning("notifications-lost", error=str(error), again_in=round(pause, 2))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def ready(self) -> None:
+        """Wait until the connection stands and everything watched is subscribed."""
+        await self._ready.wait()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[_Subscriptions]:
+        subscriptions = _open(self._client, self._everybody_reconciles)
+        try:
+            # A key that never has events keeps the connection subscribed when nobody watches anything.
+            await subscriptions.subscribe(self._channel("none"), *map(self._channel, self._watches))
+            self._subscriptions = subscriptions
+            self._everybody_reconciles()
+            self._ready.set()
+            yield subscriptions
+        finally:
+            self._ready.clear()
+            self._subscriptions = None
+            await subscriptions.aclose()
+
+    async def _receive(self, subscriptions: _Subscriptions) -> None:
+        start = len(self._prefix)
+        while True:
+            message = await subscriptions.get_message(timeout=5.0)
+            if message is not None:
+                for watch in self._watches.get(str(message.key)[start:], ()):
+                    watch.set()
+
+    def _everybody_reconciles(self) -> None:
+        self.reconnections += 1
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.set()
+
+    async def _subscribe(self, keys: list[str]) -> None:
+        if self._subscriptions is None or not keys:
+            return
+        # If this fails, the receiving loop finds out and subscribes to all when the connection stands again.
+        with contextlib.suppress(*AWAY, RedisError):
+            await self._subscriptions.subscribe(*map(self._channel, keys))
+
+    async def _remove(self, watch: Watch, keys: tuple[str, ...]) -> None:
+        gone = []
+        for key in keys:
+            watches = self._watches[key]
+            watches.discard(watch)
+            if not watches:
+                del self._watches[key]
+                gone.append(key)
+        if self._subscriptions is not None and gone:
+            with contextlib.suppress(*AWAY, RedisError):
+                await self._subscriptions.unsubscribe(*map(self._channel, gone))
+
+    def _channel(self, key: str) -> KeyspaceChannel:
+        return KeyspaceChannel(self._prefix + key, db=self._database)
+
+
+async def switch_on(redis: Any) -> str | None:
+    """Switch the needed events on, beside those that are on already.
+
+    Returns:
+        None if they are on now; else a sentence that says what to set by hand.
+    """
+    remedy = f"Set notify-keyspace-events to {NEEDED_EVENTS} on the server; until then changes are seen by polling."
+    try:
+        now = (await redis.config_get("notify-keyspace-events")).get("notify-keyspace-events", "")
+        present = set(now.replace("A", "g$lshzxetd"))
+        if missing := set(NEEDED_EVENTS) - present:
+            await redis.config_set("notify-keyspace-events", now + "".join(sorted(missing)))
+    except AWAY:
+        raise
+    except RedisError as error:
+        return f"Redis does not let this program switch on keyspace notifications ({error}). {remedy}"
+    return None
+
+
+class _Subscriptions(AsyncKeyspaceNotifications):
+    """Adds the one thing missing: being told when redis-py reconnected and resubscribed silently."""
+
+    def __init__(self, client: Redis, reconnected: Any) -> None:
+        super().__init__(client)
+        self._reconnected = reconnected
+        self._hooked = False
+
+    async def subscribe(self, *channels: Any, handler: Any = None) -> None:
+        await super().subscribe(*channels, handler=handler)
+        if not self._hooked and self._pubsub.connection is not None:
+            self._pubsub.connection.register_connect_callback(self._on_connect)
+            self._hooked = True
+
+    async def _on_connect(self, _connection: Any) -> None:
+        self._reconnected()
+
+
+class _ClusterSubscriptions(AsyncClusterKeyspaceNotifications):
+    """Subscriptions on every primary; a changed topology is seen at the next refresh."""
+
+    def __init__(self, client: RedisCluster, reconnected: Any) -> None:
+        super().__init__(client)
+        self._reconnected = reconnected
+
+    async def get_message(self, ignore_subscribe_messages: bool | None = None, timeout: float = 0.0) -> Any:
+        message = await super().get_message(ignore_subscribe_messages, timeout)
+        if message is None:
+            await self.refresh_subscriptions()  # type: ignore[no-untyped-call]
+            self._reconnected()
+        return message
+
+
+def _open(client: Any, reconnected: Any) -> Any:
+    if isinstance(client, RedisCluster):
+        return _ClusterSubscriptions(client, reconnected)
+    return _Subscriptions(client, reconnected)

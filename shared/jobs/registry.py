@@ -1,0 +1,122 @@
+"""Who works, what waits, and which job types there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shared.errors import Misconfigured
+from shared.jobs import keys
+from shared.jobs.base import StoreBase, errors_by_meaning, flat, ms
+from shared.jobs.model import JobType, QueueState, WorkerState
+
+
+class Registry(StoreBase):
+    """Workers, queues, job types, decisions, schema."""
+
+    @errors_by_meaning
+    async def heartbeat(self, worker: str, lasts: float, facts: Mapping[str, str] | None = None) -> bool:
+        """Say that a worker lives for ``lasts`` seconds more; return whether it was told to retire."""
+        return bool(await self._run("heartbeat", self._now(), worker, ms(lasts), *flat(facts or {})))
+
+    @errors_by_meaning
+    async def leave(self, worker: str, types: Sequence[str]) -> None:
+        """Take a stopping worker off all lists."""
+        await self._run("leave", self._now(), worker, *types)
+
+    @errors_by_meaning
+    async def held(self, worker: str) -> set[str]:
+        """Return the ids of the jobs that a worker holds."""
+        return set(await self.redis.smembers(self.prefix + keys.HELD + worker))
+
+    @errors_by_meaning
+    async def retire(self, *workers: str) -> set[str]:
+        """Mark workers that hold nothing as retiring: claim refuses them from now on. Return those marked."""
+        return set(await self._run("retire", self._now(), *workers)) if workers else set()
+
+    @errors_by_meaning
+    async def unretire(self, *workers: str) -> None:
+        """Let workers claim again."""
+        if workers:
+            await self.redis.srem(self.prefix + keys.RETIRING, *workers)
+
+    @errors_by_meaning
+    async def workers(self) -> list[WorkerState]:
+        """Return all workers that have announced themselves and not left."""
+        alive_until: dict[str, float] = dict(
+            await self.redis.zrange(self.prefix + keys.WORKERS, 0, -1, withscores=True)
+        )
+        retiring = set(await self.redis.smembers(self.prefix + keys.RETIRING))
+        now = await self._milliseconds()
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for worker in alive_until:
+                pipe.hgetall(self.prefix + keys.WORKER + worker)
+                pipe.scard(self.prefix + keys.HELD + worker)
+            answers = await pipe.execute()
+        return [
+            WorkerState(worker, answers[2 * i], answers[2 * i + 1], alive_until[worker] > now, worker in retiring)
+            for i, worker in enumerate(alive_until)
+        ]
+
+    @errors_by_meaning
+    async def queues(self, types: Sequence[str]) -> dict[str, QueueState]:
+        """Return the state of each type's queue, all at one moment."""
+        rows = await self._run("queues", self._now(), *types) if types else []
+        return {
+            kind: QueueState(kind, row[0] - row[2], row[1], row[2], row[3], row[4] / 1000)
+            for kind, row in zip(types, ([int(value) for value in row] for row in rows), strict=True)
+        }
+
+    @errors_by_meaning
+    async def announce(self, *types: JobType) -> None:
+        """Tell everybody of the job types that this process serves."""
+        if types:
+            await self.redis.hset(self.prefix + keys.TYPES, mapping={t.name: json.dumps(_described(t)) for t in types})
+
+    @errors_by_meaning
+    async def types(self) -> dict[str, JobType]:
+        """Return all announced job types by name, in their order for lists."""
+        raw = await self.redis.hgetall(self.prefix + keys.TYPES)
+        types = [_described_type(json.loads(text)) for text in raw.values()]
+        return {t.name: t for t in sorted(types, key=lambda t: (t.rank, t.name))}
+
+    @errors_by_meaning
+    async def tell_decisions(self, decisions: Mapping[str, str]) -> None:
+        """Keep the autoscaler's last decision of each target (JSON) for people to read."""
+        if decisions:
+            await self.redis.hset(self.prefix + keys.AUTOSCALER, mapping=dict(decisions))
+
+    @errors_by_meaning
+    async def decisions(self) -> dict[str, str]:
+        """Return the autoscaler's last decision of each target, as JSON."""
+        return dict(await self.redis.hgetall(self.prefix + keys.AUTOSCALER))
+
+    @errors_by_meaning
+    async def ping(self) -> None:
+        """Raise Retry unless Redis answers."""
+        await self.redis.ping()
+
+    @errors_by_meaning
+    async def check_schema(self) -> None:
+        """Refuse to work on data of another version of the keys.
+
+        Raises:
+            Misconfigured: naming both versions.
+        """
+        name = self.prefix + keys.SCHEMA
+        await self.redis.set(name, keys.SCHEMA_VERSION, nx=True)
+        found = await self.redis.get(name)
+        if found != keys.SCHEMA_VERSION:
+            raise Misconfigured(f"Redis holds jobs of schema {found}; this version works with {keys.SCHEMA_VERSION}.")
+
+
+def _described(job_type: JobType) -> dict[str, Any]:
+    return {name: getattr(job_type, name) for name in JobType.__dataclass_fields__}
+
+
+def _described_type(raw: Mapping[str, Any]) -> JobType:
+    known = {name: raw[name] for name in JobType.__dataclass_fields__ if name in raw}
+    known["aliases"] = tuple(known.get("aliases", ()))
+    known["accepts"] = tuple(known.get("accepts", ()))
+    return JobType(**known)

@@ -1,0 +1,51 @@
+"""Loads the Lua scripts and calls them, each by its file's name."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from shared.jobs import states
+
+_FOLDER = Path(__file__).parent / "lua"
+
+
+class Scripts:
+    """The scripts of one deployment on one Redis."""
+
+    def __init__(self, redis: Redis, prefix: str, database: int) -> None:
+        """Prepare the scripts; each is sent to the server once, when it is first needed."""
+        self._redis = redis
+        self._prefix = prefix
+        self._database = database
+        self._loaded: dict[str, AsyncScript] = {}
+
+    async def __call__(self, name: str, now: str, *arguments: str | int) -> Any:
+        """Run a script in one atomic step; ``now`` is ms since 1970 as text, or empty for the server's clock."""
+        script = self._loaded.get(name)
+        if script is None:
+            script = self._loaded[name] = AsyncScript(self._redis, source(name, self._database))
+        return await script(keys=[self._prefix], args=[now, *arguments])
+
+
+@cache
+def source(name: str, database: int) -> str:
+    """Return the whole text of a script: the common part, filled in, and its own."""
+    common = (_FOLDER / "common.lua").read_text("utf-8")
+    filled = common.replace("@TRANSITIONS@", states.lua_table()).replace("@DB@", str(database))
+    return f"{filled}\n{(_FOLDER / f'{name}.lua').read_text('utf-8')}"
+
+
+def server_clock() -> str:
+    """Leave the time to the Redis server: one clock for all processes."""
+    return ""
+
+
+def milliseconds() -> int:
+    """Return this machine's wall clock in ms since 1970."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,165 @@
+"""The same start and stop for every service.
+
+A service is an async function that gets a `Process` and works until ``process.stopping`` is set:
+
+    async def main(process: Process[Settings]) -> None:
+        process.check("redis", store.ping)          # readiness
+        process.task("loop", loop())                # guarded: an unexpected end stops the service
+        await process.stopping.wait()
+
+    sys.exit(run("janitor", Settings, main))
+
+Exit codes: 0 stopped as asked, 1 a task ended unexpectedly, 2 misconfigured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared.errors import KioskError, Misconfigured
+from shared.settings import ServiceSettings, load
+from shared.telemetry import configure_logs, configure_traces
+from shared.version import VERSION
+
+S = TypeVar("S", bound=ServiceSettings)
+Check = Callable[[], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+#: Seconds that a readiness check may take; a hanging dependency is one that is away.
+_CHECK_TIMEOUT = 2.0
+
+
+class Process(Generic[S]):
+    """One running service: its settings, its tasks, its health, and the wish to stop.
+
+    Attributes:
+        settings: as validated at the start.
+        stopping: set when the service has been asked to stop, or when a task ended unexpectedly.
+    """
+
+    def __init__(self, service: str, settings: S) -> None:
+        """Set up for a service; nothing runs yet."""
+        self.service = service
+        self.settings = settings
+        self.stopping = asyncio.Event()
+        self.failure: BaseException | None = None
+        self._checks: dict[str, Check] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def check(self, name: str, check: Check) -> None:
+        """Add a readiness check: an async function that raises a `KioskError` when its part is not usable."""
+        self._checks[name] = check
+
+    def task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something in the background by name; if it ends before it is cancelled, the service stops."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def cancel_tasks(self) -> None:
+        """Cancel what still runs in the background and wait for its end."""
+        tasks = [task for task in self._tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def readiness(self) -> dict[str, str]:
+        """Run all checks at once; return ``ok`` or a sentence for each."""
+        results = await asyncio.gather(*(_checked(check) for check in self._checks.values()))
+        return dict(zip(self._checks, results, strict=True))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or self.stopping.is_set():
+            return
+        self.failure = task.exception() or RuntimeError(f"The task {task.get_name()} ended by itself.")
+        log.error("task-ended", task=task.get_name(), exc_info=task.exception())
+        self.stopping.set()
+
+
+def run(service: str, kind: type[S], main: Callable[[Process[S]], Awaitable[None]]) -> int:
+    """Run a service until it is asked to stop; return its exit code."""
+    try:
+        settings = load(kind)
+        return asyncio.run(_run(service, settings, main))
+    except Misconfigured as error:
+        sys.stderr.write(f"{service}: {error}\n")
+        return 2
+
+
+async def _run(service: str, settings: S, main: Callable[[Process[S]], Awaitable[None]]) -> int:
+    configure_logs(settings.telemetry, service)
+    traces = configure_traces(settings.telemetry, service, VERSION, settings.name)
+    process = Process(service, settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, process.stopping.set)
+    try:
+        async with health_server(process):
+            log.info("service-started", name=settings.name, version=VERSION)
+            await main(process)
+    finally:
+        await process.cancel_tasks()
+        traces.shutdown()
+    log.info("service-stopped", failed=process.failure is not None)
+    return 1 if process.failure else 0
+
+
+@contextlib.asynccontextmanager
+async def health_server(process: Process[S]) -> Any:
+    """Serve /healthz, /readyz and /metrics on the side port for the time of the context."""
+    runner = web.AppRunner(_health_app(process), access_log=None)
+    await runner.setup()
+    health = process.settings.health
+    try:
+        await web.TCPSite(runner, health.host, health.port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise Misconfigured(
+            f"Port {health.port} (KIOSK_HEALTH__PORT) cannot be listened at: {error.strerror}."
+        ) from error
+    log.info("health-listening", port=runner.addresses[0][1])
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _health_app(process: Process[S]) -> web.Application:
+    async def healthz(_request: web.Request) -> web.Response:
+        failed = process.failure is not None
+        return web.json_response({"status": "failed" if failed else "ok"}, status=503 if failed else 200)
+
+    async def readyz(_request: web.Request) -> web.Response:
+        results = await process.readiness()
+        ready = not process.stopping.is_set() and all(result == "ok" for result in results.values())
+        state = "stopping" if process.stopping.is_set() else "ready" if ready else "not ready"
+        return web.json_response({"status": state, "checks": results}, status=200 if ready else 503)
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return app
+
+
+async def _checked(check: Check) -> str:
+    try:
+        await asyncio.wait_for(check(), _CHECK_TIMEOUT)
+    except TimeoutError:
+        return f"no answer within {_CHECK_TIMEOUT:g} s"
+    except KioskError as error:
+        return str(error)
+    return "ok"
