@@ -1,0 +1,85 @@
+"""The Triton backend ``dense``: runs inside the server, one request is one block of an image.
+
+Installed as a Python-based backend, so that a model is no more than weights, a card and two lines of config.pbtxt.
+
+Inputs, each with a batch dimension of 1 in front: one of ``uint8``, ``uint16``, ``float32`` (H, W, C), with ``window``
+float32 (C, 2) and ``zoom`` float32 (1); or ``about`` uint8 (1) alone. Outputs: ``maps`` uint8 (K, h, w), or, for
+``about``, ``card`` with the model's card as JSON.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+
+from shared.dense import Request, check, predict_all, read_card
+from shared.dense.weights import load_net
+from shared.errors import InvalidInput
+
+BLOCKS = {"uint8": "TYPE_UINT8", "uint16": "TYPE_UINT16", "float32": "TYPE_FP32"}
+MAX_BATCH = 16
+INVALID = "INVALID_INPUT: "  # how a client tells the user's fault from the server's
+
+
+class TritonPythonModel:
+    """The class that Triton's Python backend looks for; one object per model instance."""
+
+    @staticmethod
+    def auto_complete_config(config: Any) -> Any:
+        """Fill in all that every dense model has in common, so that its config.pbtxt need not."""
+        for name, kind in BLOCKS.items():
+            config.add_input({"name": name, "data_type": kind, "dims": [-1, -1, -1], "optional": True})
+        config.add_input({"name": "window", "data_type": "TYPE_FP32", "dims": [-1, 2], "optional": True})
+        config.add_input({"name": "zoom", "data_type": "TYPE_FP32", "dims": [1], "optional": True})
+        config.add_input({"name": "about", "data_type": "TYPE_UINT8", "dims": [1], "optional": True})
+        config.add_output({"name": "maps", "data_type": "TYPE_UINT8", "dims": [-1, -1, -1]})
+        config.add_output({"name": "card", "data_type": "TYPE_STRING", "dims": [1]})
+        config.set_max_batch_size(MAX_BATCH)
+        config.set_dynamic_batching()
+        for each in config.as_dict()["input"]:
+            each["allow_ragged_batch"] = True  # blocks of different sizes wait in one queue
+        return config
+
+    def initialize(self, args: dict[str, str]) -> None:
+        model = Path(args["model_repository"])
+        self._card = read_card(model, args["model_version"])
+        self._net = load_net(model / args["model_version"], int(os.environ.get("KIOSK_TRITON_THREADS", "0")))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer every request of a dynamic batch; one that does not fit fails alone."""
+        answers: list[Any] = [None] * len(requests)
+        waiting: list[tuple[int, Request]] = []
+        for place, request in enumerate(requests):
+            try:
+                if pb.get_input_tensor_by_name(request, "about") is not None:
+                    answers[place] = _card_answer(self._card.to_json())
+                else:
+                    waiting.append((place, self._read(request)))
+            except InvalidInput as error:
+                answers[place] = pb.InferenceResponse(error=pb.TritonError(f"{INVALID}{error}"))
+        for (place, _), maps in zip(waiting, self._predict([each for _, each in waiting]), strict=True):
+            answers[place] = pb.InferenceResponse([pb.Tensor("maps", maps[np.newaxis])])
+        return answers
+
+    def _predict(self, blocks: list[Request]) -> list[Any]:
+        return list(predict_all(blocks, self._card, self._net)) if blocks else []
+
+    def _read(self, request: Any) -> Request:
+        tensors = {name: pb.get_input_tensor_by_name(request, name) for name in (*BLOCKS, "window", "zoom")}
+        given = [name for name in BLOCKS if tensors[name] is not None]
+        if len(given) != 1 or tensors["window"] is None or tensors["zoom"] is None:
+            raise InvalidInput(f"A request needs window, zoom and one of {', '.join(BLOCKS)}.")
+        block, window, zoom = (tensors[name].as_numpy() for name in (given[0], "window", "zoom"))
+        if block.shape[0] != 1:
+            raise InvalidInput("A request holds one block.")
+        result = Request(block[0], window[0], float(zoom.flat[0]))
+        check(result, self._card)
+        return result
+
+
+def _card_answer(text: str) -> Any:
+    return pb.InferenceResponse([pb.Tensor("card", np.array([[text.encode()]], dtype=object))])

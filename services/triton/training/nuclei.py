@@ -1,0 +1,211 @@
+"""Synthetic fluorescent nuclei with exact truth, for training and for choosing every parameter.
+
+A scene is made as a microscope would: shapes are placed (alone and in touching clusters), given a brightness,
+texture and profile, laid over a background with a gradient and haze, blurred by the optics, and read by a noisy
+sensor. The truth is the label image of the shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One synthetic image: ``image`` float32 (H, W) in sensor counts, ``labels`` int32 (H, W), 0 background."""
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What all nuclei of one scene have in common."""
+
+    diameter: float  # pixels, mean
+    spread: float  # relative standard deviation of the diameter
+    roundness: float  # 0 = very uneven outlines, 1 = ellipses
+    contrast: float  # standard deviation of the logarithm of the brightness
+    texture: float  # depth of the texture inside a nucleus
+    overlap: float  # largest share of a nucleus that may lie under others
+    cluster: float  # chance that a nucleus is put beside an earlier one
+
+
+def nuclei_scene(rng: np.random.Generator, size: int, diameter: tuple[float, float] = (13.0, 40.0)) -> Scene:
+    """A scene of ``size`` x ``size`` pixels, of nuclei with a mean diameter within ``diameter`` pixels."""
+    look = _look(rng, diameter)
+    labels = np.zeros((size, size), np.int32)
+    light = np.zeros((size, size), np.float32)
+    if rng.random() > 0.04:  # a few scenes stay empty, so that noise is not taken for nuclei
+        _fill(rng, look, labels, light)
+    image = _expose(rng, light, look)
+    return Scene(image, labels)
+
+
+def _look(rng: np.random.Generator, diameter: tuple[float, float]) -> _Look:
+    low, high = np.log(diameter[0]), np.log(diameter[1])
+    return _Look(
+        diameter=float(np.exp(rng.uniform(low, high))),
+        spread=float(rng.uniform(0.08, 0.35)),
+        roundness=float(rng.uniform(0.2, 1.0)),
+        contrast=float(rng.choice([0.15, 0.4, 0.8], p=[0.3, 0.4, 0.3]) * rng.uniform(0.7, 1.3)),
+        texture=float(rng.uniform(0.0, 0.45)),
+        overlap=float(rng.choice([0.0, 0.06, 0.15], p=[0.3, 0.4, 0.3])),
+        cluster=float(rng.uniform(0.1, 0.85)),
+    )
+
+
+def _fill(rng: np.random.Generator, look: _Look, labels: NDArray[np.int32], light: NDArray[np.float32]) -> None:
+    """Draw nuclei into ``labels`` and ``light`` until the wanted cover is reached."""
+    size = labels.shape[0]
+    cover = rng.uniform(0.03, 0.6) * size * size
+    centres: list[tuple[float, float, float]] = []
+    covered, number = 0.0, 0
+    for _ in range(int(4 * cover / (0.6 * look.diameter**2)) + 4):
+        if covered > cover:
+            break
+        mitotic = rng.random() < 0.04
+        mask = _shape(rng, look, mitotic)
+        radius = float(np.sqrt(mask.sum() / np.pi))
+        y, x = _place(rng, look, centres, radius, size)
+        drawn = _draw(rng, look, labels, light, mask, (y, x), number + 1, mitotic)
+        if drawn:
+            number += 1
+            covered += drawn
+            centres.append((y, x, radius))
+
+
+def _place(
+    rng: np.random.Generator, look: _Look, centres: list[tuple[float, float, float]], radius: float, size: int
+) -> tuple[float, float]:
+    if centres and rng.random() < look.cluster:
+        y, x, other = centres[int(rng.integers(len(centres)))]
+        angle, gap = rng.uniform(0, 2 * np.pi), rng.uniform(0.78, 1.1) * (radius + other)
+        return y + gap * np.sin(angle), x + gap * np.cos(angle)
+    return float(rng.uniform(-radius, size + radius)), float(rng.uniform(-radius, size + radius))
+
+
+def _shape(rng: np.random.Generator, look: _Look, mitotic: bool) -> NDArray[np.bool_]:
+    """One outline as a filled mask: an ellipse with a wavy radius, sometimes bent; a bar when in mitosis."""
+    radius = max(3.0, look.diameter / 2 * np.exp(rng.normal(0, look.spread)))
+    ratio = 1 + abs(rng.normal(0, 0.35))
+    if mitotic:
+        radius, ratio = max(3.0, radius * 0.65), rng.uniform(1.6, 3.0)
+    a, b = radius * np.sqrt(ratio), radius / np.sqrt(ratio)
+    reach = int(np.ceil(a * 1.7)) + 2
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    turn = rng.uniform(0, 2 * np.pi)
+    u, v = x * np.cos(turn) + y * np.sin(turn), -x * np.sin(turn) + y * np.cos(turn)
+    if rng.random() < 0.3:
+        v = v + rng.uniform(-0.5, 0.5) * u * u / a  # a bean
+    angle = np.arctan2(v / b, u / a)
+    wave = np.ones_like(u)
+    for order in (2, 3, 4, 5):
+        depth = rng.normal(0, 0.09 * (1 - look.roundness) * 2 / order + 0.012)
+        wave += depth * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
+    return np.asarray((u / a) ** 2 + (v / b) ** 2 <= wave**2)
+
+
+def _draw(
+    rng: np.random.Generator,
+    look: _Look,
+    labels: NDArray[np.int32],
+    light: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    centre: tuple[float, float],
+    number: int,
+    mitotic: bool,
+) -> int:
+    """Add one nucleus at ``centre``; return the pixels it took, 0 when it would hide too much."""
+    size = labels.shape[0]
+    top, left = (round(c) - mask.shape[0] // 2 for c in centre)
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + mask.shape[0], size), min(left + mask.shape[1], size)
+    if y0 >= y1 or x0 >= x1:
+        return 0
+    part = (slice(y0, y1), slice(x0, x1))
+    inner = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    seen = mask[inner]
+    free = seen & (labels[part] == 0)
+    if free.sum() < max(6, 0.5 * min(seen.sum(), mask.sum()), (1 - look.overlap) * seen.sum() - 1):
+        return 0
+    count, pieces = cv2.connectedComponents(free.astype(np.uint8), connectivity=4)
+    if count > 2:  # an earlier nucleus cut it in two: keep the larger piece
+        free = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    labels[part][free] = number
+    light[part] += (_profile(rng, look, mask, mitotic))[inner]
+    return int(free.sum())
+
+
+def _profile(rng: np.random.Generator, look: _Look, mask: NDArray[np.bool_], mitotic: bool) -> NDArray[np.float32]:
+    """The light of one nucleus: brightness times a profile between flat and domed, times texture."""
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    dome = (depth / max(float(depth.max()), 1.0)) ** rng.uniform(0.05, 0.7)
+    bright = np.exp(rng.normal(0, look.contrast)) * (rng.uniform(1.5, 4) if mitotic else 1)
+    grain = _smooth_noise(rng, mask.shape, max(1.0, look.diameter * rng.uniform(0.05, 0.2)))
+    texture = np.clip(1 + look.texture * grain, 0.15, 2.5)
+    if rng.random() < 0.35:  # nucleoli: dark or bright spots
+        for _ in range(int(rng.integers(1, 4))):
+            texture *= _spot(rng, mask.shape, look.diameter)
+    return np.asarray(mask * dome * bright * texture, np.float32)
+
+
+def _spot(rng: np.random.Generator, shape: tuple[int, ...], diameter: float) -> NDArray[np.float32]:
+    middle = np.array(shape) / 2 + rng.normal(0, diameter / 6, 2)
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    width = diameter * rng.uniform(0.05, 0.12)
+    bump = np.exp(-((y - middle[0]) ** 2 + (x - middle[1]) ** 2) / (2 * width**2))
+    return np.asarray(1 + rng.uniform(-0.6, 0.7) * bump, np.float32)
+
+
+def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], width: float) -> NDArray[np.float32]:
+    """Noise of unit variance whose grains are about ``width`` pixels wide; drawn small and enlarged."""
+    small = [max(2, int(np.ceil(n / width)) + 1) for n in shape]
+    grain = rng.normal(0, 1, small).astype(np.float32)
+    large = cv2.resize(grain, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(large / (float(large.std()) + 1e-6), np.float32)
+
+
+def _expose(rng: np.random.Generator, light: NDArray[np.float32], look: _Look) -> NDArray[np.float32]:
+    """What the sensor reads of ``light``: optics, background, uneven lighting, debris, noise, depth of bits."""
+    size = light.shape[0]
+    blur = rng.uniform(0.02, 0.09) * look.diameter if rng.random() < 0.8 else 0.4
+    image = cv2.GaussianBlur(light, (0, 0), max(0.4, blur))
+    if rng.random() < 0.6:  # light from out of focus planes and cytoplasm
+        haze = cv2.GaussianBlur(light, (0, 0), look.diameter * rng.uniform(0.3, 1.2))
+        image += rng.uniform(0, 0.35) * haze
+    if rng.random() < 0.5:  # nuclei out of focus that are not in the truth
+        for _ in range(int(rng.integers(1, 4))):
+            image += rng.uniform(0.03, 0.15) * _blob(rng, size, look.diameter * rng.uniform(0.6, 1.5))
+    if rng.random() < 0.5:
+        for _ in range(int(rng.integers(1, 6))):  # debris: small and bright
+            image += rng.uniform(0.2, 2.0) * _blob(rng, size, max(0.8, look.diameter * rng.uniform(0.03, 0.07)))
+    base = rng.uniform(0.0, 0.5)
+    image += base * (1 + rng.uniform(0, 0.4) * _smooth_noise(rng, light.shape, size / rng.uniform(1.5, 5)))
+    if rng.random() < 0.6:  # uneven lighting
+        image *= np.clip(1 + rng.uniform(0, 0.3) * _smooth_noise(rng, light.shape, size / 1.5), 0.25, 2)
+    return _sense(rng, np.maximum(image, 0))
+
+
+def _blob(rng: np.random.Generator, size: int, width: float) -> NDArray[np.float32]:
+    middle = rng.uniform(0, size, 2)
+    along = np.arange(size, dtype=np.float32)
+    rows, columns = (np.exp(-((along - m) ** 2) / (2 * width**2)) for m in middle)
+    return np.asarray(np.outer(rows, columns), np.float32)
+
+
+def _sense(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    photons = float(np.exp(rng.uniform(np.log(15), np.log(1500))))
+    counts = rng.poisson(image * photons).astype(np.float32) / photons
+    counts += rng.normal(0, np.exp(rng.uniform(np.log(0.003), np.log(0.09))), image.shape).astype(np.float32)
+    if rng.random() < 0.4:  # rescaled or compressed files have correlated noise
+        counts = cv2.GaussianBlur(counts, (0, 0), rng.uniform(0.4, 1.0))
+    if rng.random() < 0.2:
+        counts = np.minimum(counts, np.percentile(counts, rng.uniform(95, 100)))  # saturated
+    levels = rng.choice([255, 4095, 65535], p=[0.4, 0.3, 0.3]) * rng.uniform(0.15, 1.0)
+    counts += rng.uniform(0, 0.3)
+    return np.asarray(np.round(np.maximum(counts, 0) / max(float(counts.max()), 1e-6) * levels), np.float32)

@@ -1,0 +1,140 @@
+"""Train a bundled model on synthetic scenes and write it as ONNX.
+
+    python -m services.triton.training.train --out model.onnx --minutes 12
+
+Needs torch and onnx besides the model server's own environment; the seed makes the images reproducible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from services.triton.training.nuclei import nuclei_scene
+from services.triton.training.targets import border_weight, inner_distance
+from services.triton.training.unet import UNet
+
+SCENE, CROP, BATCH = 256, 192, 8
+RATE = 4e-3
+
+
+def main() -> None:
+    options = _options()
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    began = time.monotonic()
+    data = make_set(options.scenes, options.seed, options.threads)
+    print(f"{options.scenes} scenes made in {time.monotonic() - began:.0f} s", flush=True)
+    net = UNet().to(memory_format=torch.channels_last)
+    print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
+    train(net, data, options.minutes * 60, options.seed, options.out)
+    export(net, options.out)
+
+
+def make_set(scenes: int, seed: int, workers: int) -> NDArray[np.float32]:
+    """Scenes with their truth: float32 (scenes, 4, SCENE, SCENE): image, inner distance, foreground, weight."""
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        return np.stack(list(pool.imap(_make_one, range(seed * 1_000_000, seed * 1_000_000 + scenes), 8)))
+
+
+def _make_one(seed: int) -> NDArray[np.float32]:
+    scene = nuclei_scene(np.random.default_rng(seed), SCENE)
+    front = (scene.labels > 0).astype(np.float32)
+    return np.stack((scene.image, inner_distance(scene.labels), front, border_weight(scene.labels)))
+
+
+def train(net: UNet, data: NDArray[np.float32], seconds: float, seed: int, out: Path) -> None:
+    """Train for ``seconds``; the rate rises, then falls to zero as a cosine of the time used."""
+    rng = np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-3)
+    began, step, losses, saved = time.monotonic(), 0, [], 0.0
+    net.train()
+    while (share := (time.monotonic() - began) / seconds) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * min(1.0, step / 100 + 0.01) * 0.5 * (1 + np.cos(np.pi * share))
+        image, truth = _batch(rng, data)
+        loss = _loss(net.logits(image), truth)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+        optimiser.step()
+        losses.append(loss.item())
+        step += 1
+        if step % 100 == 0:
+            print(f"{share:6.1%}  step {step:5d}  loss {np.mean(losses[-100:]):.4f}", flush=True)
+        if share - saved > 0.15:
+            saved = share
+            export(net, out)
+            net.train()
+
+
+def _batch(rng: np.random.Generator, data: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """BATCH random crops, turned and mirrored, with a random intensity window: image and truth."""
+    crops = []
+    for index in rng.integers(len(data), size=BATCH):
+        y, x = rng.integers(SCENE - CROP + 1, size=2)
+        crop = data[index, :, y : y + CROP, x : x + CROP]
+        crop = np.rot90(crop, int(rng.integers(4)), (1, 2))
+        crop = crop[:, :, ::-1] if rng.random() < 0.5 else crop
+        crop = np.concatenate((_window(rng, crop[:1], data[index, 0]), crop[1:]))
+        crops.append(crop)
+    batch = torch.from_numpy(np.stack(crops))
+    return batch[:, :1].contiguous(memory_format=torch.channels_last), batch[:, 1:]
+
+
+def _window(rng: np.random.Generator, crop: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map intensities to 0..1 as the product does, with a window that is sometimes too narrow or too wide."""
+    low, high = np.percentile(whole[::2, ::2], [1, 99.8])
+    span = max(high - low, 1e-6)
+    low = low + rng.normal(0, 0.03) * span
+    high = low + span * np.exp(rng.normal(0, 0.3))
+    return np.asarray(np.sqrt(np.clip((crop - low) / (high - low), 0, 1)), np.float32)
+
+
+def _loss(logits: Tensor, truth: Tensor) -> Tensor:
+    distance, front, weight = truth[:, 0], truth[:, 1], truth[:, 2]
+    guess = torch.sigmoid(logits)
+    cross = (functional.binary_cross_entropy_with_logits(logits[:, 1], front, reduction="none") * weight).mean()
+    both = (guess[:, 1] * front).sum()
+    dice = 1 - (2 * both + 1) / (guess[:, 1].sum() + front.sum() + 1)
+    miss = functional.smooth_l1_loss(guess[:, 0], distance, beta=0.1, reduction="none") * weight * (1 + 2 * front)
+    return cross + 0.5 * dice + 4 * miss.mean()
+
+
+def export(net: UNet, out: Path) -> None:
+    """Write ``net`` as ONNX with a free batch and tile size; batch norms are folded into the convolutions."""
+    net.eval()
+    example = torch.zeros(1, net.down[0][0].in_channels, 64, 64)
+    axes = {0: "batch", 2: "height", 3: "width"}
+    torch.onnx.export(
+        net,
+        (example,),
+        str(out),
+        dynamo=False,
+        opset_version=17,
+        input_names=["image"],
+        output_names=["maps"],
+        dynamic_axes={"image": axes, "maps": axes},
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=12.0)
+    parser.add_argument("--scenes", type=int, default=3000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
