@@ -9,6 +9,7 @@ float32 (C, 2) and ``zoom`` float32 (1); or ``about`` uint8 (1) alone. Outputs: 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from shared.errors import InvalidInput
 
 BLOCKS = {"uint8": "TYPE_UINT8", "uint16": "TYPE_UINT16", "float32": "TYPE_FP32"}
 MAX_BATCH = 16
-INVALID = "INVALID_INPUT: "  # how a client tells the user's fault from the server's
 
 
 class TritonPythonModel:
@@ -46,8 +46,9 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         model = Path(args["model_repository"])
-        self._card = read_card(model, args["model_version"])
-        self._net = load_net(model / args["model_version"], int(os.environ.get("KIOSK_TRITON_THREADS", "0")))
+        version = args["model_version"]
+        self._card = dataclasses.replace(read_card(model, version), version=version)
+        self._net = load_net(model / version, int(os.environ.get("KIOSK_TRITON_THREADS", "0")))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer every request of a dynamic batch; one that does not fit fails alone."""
@@ -60,7 +61,7 @@ class TritonPythonModel:
                 else:
                     waiting.append((place, self._read(request)))
             except InvalidInput as error:
-                answers[place] = pb.InferenceResponse(error=pb.TritonError(f"{INVALID}{error}"))
+                answers[place] = _refusal(error)
         for (place, _), maps in zip(waiting, self._predict([each for _, each in waiting]), strict=True):
             answers[place] = pb.InferenceResponse([pb.Tensor("maps", maps[np.newaxis])])
         return answers
@@ -83,3 +84,7 @@ class TritonPythonModel:
 
 def _card_answer(text: str) -> Any:
     return pb.InferenceResponse([pb.Tensor("card", np.array([[text.encode()]], dtype=object))])
+
+
+def _refusal(error: InvalidInput) -> Any:
+    return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))

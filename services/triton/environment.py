@@ -7,13 +7,15 @@ cannot run, this says why and exits with ``UNAVAILABLE``; the models then run in
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +89,22 @@ def make(folder: Path | None = None, report: Callable[[str], None] = print) -> E
     if is_ready(environment.folder):
         return environment
     python = _find_python()
+    with _alone(environment.folder):
+        if not is_ready(environment.folder):
+            _make(environment, python, report)
+    return environment
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time makes the environment; the others wait for it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(environment: Environment, python: str, report: Callable[[str], None]) -> None:
     report(f"Making Triton's environment in {environment.folder} with {python}")
     _run([python, "-m", "venv", "--clear", str(environment.folder)])
     report("Installing the Triton server, ONNX Runtime, OpenCV and numpy (about 150 MB)")
@@ -97,7 +115,6 @@ def make(folder: Path | None = None, report: Callable[[str], None] = print) -> E
     _try_server(environment)
     environment.stamp.write_text(_fingerprint(), encoding="ascii")
     report("Triton's environment is ready")
-    return environment
 
 
 def variables(environment: Environment) -> dict[str, str]:

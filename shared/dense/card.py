@@ -68,6 +68,7 @@ class ModelCard:
     objects: tuple[ObjectMaps, ...]
     licence: str
     origin: str  # where the weights come from and how they were made
+    version: str = ""  # filled in by the server, from the folder that the weights are in
     description: str = ""
     object_diameter: float = 0.0  # model pixels, what the network knows best; 0: not known
     tile: int = 512  # largest tile, model pixels

@@ -1,0 +1,222 @@
+"""Predictions from Triton over gRPC, with retries, deadlines and mending; see DESIGN, Inference."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException
+
+from services.consumer.inference.protocol import Models, OnRetry, not_found
+from services.consumer.inference.replicas import Address, Replica, Replicas, Resolve
+from shared.dense import ModelCard, parse_card
+from shared.errors import InvalidInput, NotFound, Retry
+from shared.telemetry.traces import current_traceparent
+
+KINDS = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32"}
+CARD_SECONDS = 5.0  # how long a card is trusted
+ASK_SECONDS = 15.0  # how long a refusal to load a model is believed
+SHORTEST_CALL = 20.0  # seconds; a call gets this, or 20 times what calls took lately
+LOAD_SECONDS = 120.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between tries
+FAULTS_IN_A_ROW = 3  # internal errors of the model after which the job is handed back
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+class TritonServer:
+    """A :class:`~services.consumer.inference.protocol.ModelServer` of one or more Triton replicas."""
+
+    def __init__(self, endpoints: Sequence[Address], resolve: Resolve | None = None) -> None:
+        self._replicas = Replicas(endpoints, resolve)
+        self._cards: dict[tuple[str, str], tuple[float, ModelCard]] = {}
+        self._refused: dict[tuple[Address, str, str], float] = {}
+        self._usual = 0.0  # seconds, a slow average of what calls take
+
+    @property
+    def in_flight(self) -> int:
+        return self._replicas.outstanding
+
+    async def models(self) -> Models:
+        async def ask(replica: Replica, limit: float) -> Models:
+            index = await replica.client.get_model_repository_index(client_timeout=limit)
+            ready = [entry for entry in index.models if entry.state == "READY" and entry.version]
+            versions: Models = {}
+            for entry in sorted(ready, key=lambda e: (e.name, int(e.version))):
+                versions.setdefault(entry.name, []).append(entry.version)
+            return versions
+
+        return await self._try(ask, "", "", timeout=10.0)
+
+    async def card(self, model: str, version: str = "") -> ModelCard:
+        now = asyncio.get_running_loop().time()
+        known = self._cards.get((model, version))
+        if known is not None and now - known[0] < CARD_SECONDS:
+            return known[1]
+
+        async def ask(replica: Replica, limit: float) -> ModelCard:
+            about = InferInput("about", [1, 1], "UINT8").set_data_from_numpy(np.ones((1, 1), np.uint8))
+            outputs = [InferRequestedOutput("card")]
+            result = await replica.client.infer(model, [about], version, outputs, client_timeout=limit)
+            return parse_card(result.as_numpy("card").item().decode(), f"the card of {model}")
+
+        card = await self._try(ask, model, version, timeout=30.0)
+        self._cards[model, version] = (now, card)
+        return card
+
+    async def predict(
+        self,
+        model: str,
+        version: str,
+        block: NDArray[Any],
+        window: NDArray[np.float32],
+        zoom: float,
+        *,
+        timeout: float,
+        on_retry: OnRetry | None = None,
+    ) -> NDArray[np.uint8]:
+        inputs = await asyncio.to_thread(_inputs, block, window, zoom)  # copies the block
+        outputs = [InferRequestedOutput("maps")]
+        headers = {"traceparent": trace} if (trace := current_traceparent()) else None
+
+        async def ask(replica: Replica, limit: float) -> NDArray[np.uint8]:
+            result = await replica.client.infer(model, inputs, version, outputs, client_timeout=limit, headers=headers)
+            maps: NDArray[np.uint8] = result.as_numpy("maps")[0]
+            return maps
+
+        return await self._try(ask, model, version, timeout=timeout, on_retry=on_retry)
+
+    async def check(self, model: str, version: str = "", *, timeout: float = 10.0) -> None:
+        try:
+            channels = len((await self.card(model, version)).channels)
+            window = np.tile(np.array([0, 1], np.float32), (channels, 1))
+            await self.predict(model, version, np.zeros((32, 32, channels), np.uint8), window, 1.0, timeout=timeout)
+        except NotFound as error:
+            raise Retry(str(error)) from error
+
+    async def aclose(self) -> None:
+        await self._replicas.aclose()
+
+    async def _try(
+        self,
+        ask: Callable[[Replica, float], Awaitable[T]],
+        model: str,
+        version: str,
+        *,
+        timeout: float,
+        on_retry: OnRetry | None = None,
+    ) -> T:
+        """Ask replicas until one answers, ``timeout`` seconds are over, or there is nothing to be retried."""
+        loop = asyncio.get_running_loop()
+        began, tries, faults = loop.time(), 0, 0
+        reason = "no replica answered"
+        while (left := began + timeout - loop.time()) > 0:
+            replica = await self._replicas.pick(loop.time())
+            try:
+                return await self._ask(replica, ask, min(left, max(SHORTEST_CALL, 20 * self._usual)))
+            except InferenceServerException as error:
+                reason = _message(error)
+                faults += _is_fault(error)
+                if faults >= FAULTS_IN_A_ROW:
+                    break
+                await self._react(error, replica, model, version)
+            tries += 1
+            if on_retry is not None:
+                on_retry(reason)
+            pause = random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10))
+            await asyncio.sleep(min(pause, max(0.0, began + timeout - loop.time())))
+        spent = loop.time() - began
+        raise Retry(f"The model server gave no result within {spent:.0f} s: {reason}.", after=LONGEST_PAUSE)
+
+    async def _ask(self, replica: Replica, ask: Callable[[Replica, float], Awaitable[T]], limit: float) -> T:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with replica.busy():
+            answer = await ask(replica, limit)
+        replica.answered()
+        self._usual += 0.1 * (loop.time() - began - self._usual)
+        return answer
+
+    async def _react(self, error: InferenceServerException, replica: Replica, model: str, version: str) -> None:
+        """Do what makes a further try worth while, or raise what ends the tries."""
+        code, message = _code(error), _message(error)
+        now = asyncio.get_running_loop().time()
+        if code == "RESOURCE_EXHAUSTED":
+            raise InvalidInput(f"The model server refuses a request as too large: {message}.", code="too-large")
+        if code in ("INVALID_ARGUMENT", "UNIMPLEMENTED"):
+            raise InvalidInput(message, code="does-not-fit-model")
+        if code == "NOT_FOUND":
+            await self._load(replica, model, version)
+        elif _is_broken_stub(error):
+            await self._mend(replica, model, now)
+        elif code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and not _is_full(error)):
+            replica.silent(now)
+        _log.warning("inference retried", model=model, replica=replica.target, code=code, reason=message)
+
+    async def _load(self, replica: Replica, model: str, version: str) -> None:
+        """Ask once for a model that is not there; raises NotFound if that does not help."""
+        loop = asyncio.get_running_loop()
+        async with replica.mending:
+            if self._refused.get((replica.address, model, version), 0.0) < loop.time():
+                try:
+                    await replica.client.load_model(model, client_timeout=LOAD_SECONDS)
+                except InferenceServerException as error:
+                    _log.info("model not loaded", model=model, reason=_message(error))
+                if await replica.client.is_model_ready(model, version, client_timeout=10.0):
+                    return
+                self._refused = {k: t for k, t in self._refused.items() if t > loop.time()}
+                self._refused[replica.address, model, version] = loop.time() + ASK_SECONDS
+        raise not_found(model, version, await self.models())
+
+    async def _mend(self, replica: Replica, model: str, noticed: float) -> None:
+        """Unload and load a model whose process has died: Triton calls it ready, and every call fails."""
+        async with replica.mending:
+            if replica.mended.get(model, 0.0) > noticed:
+                return  # another task did it while this one waited
+            _log.warning("model process is dead; loading the model again", model=model, replica=replica.target)
+            try:
+                await replica.client.unload_model(model, client_timeout=LOAD_SECONDS)
+                await replica.client.load_model(model, client_timeout=LOAD_SECONDS)
+            except InferenceServerException as error:
+                _log.warning("model not mended", model=model, replica=replica.target, reason=_message(error))
+            replica.mended[model] = asyncio.get_running_loop().time()
+
+
+def _inputs(block: NDArray[Any], window: NDArray[np.float32], zoom: float) -> list[InferInput]:
+    name = block.dtype.name
+    if name not in KINDS or block.ndim != 3:
+        raise InvalidInput(
+            f"A block must be (H, W, C) of {', '.join(KINDS)}, not {block.shape} of {name}.", code="does-not-fit-model"
+        )
+    parts = (
+        (name, block[np.newaxis], KINDS[name]),
+        ("window", np.asarray(window, np.float32)[np.newaxis], "FP32"),
+        ("zoom", np.full((1, 1), zoom, np.float32), "FP32"),
+    )
+    return [InferInput(n, list(v.shape), k).set_data_from_numpy(np.ascontiguousarray(v)) for n, v, k in parts]
+
+
+def _code(error: InferenceServerException) -> str:
+    return str(error.status()).removeprefix("StatusCode.")
+
+
+def _message(error: InferenceServerException) -> str:
+    return str(error.message() or error).strip().rstrip(".")
+
+
+def _is_broken_stub(error: InferenceServerException) -> bool:
+    return _code(error) in ("INTERNAL", "UNAVAILABLE") and "tub process" in _message(error)
+
+
+def _is_full(error: InferenceServerException) -> bool:
+    return "queue" in _message(error).lower()
+
+
+def _is_fault(error: InferenceServerException) -> bool:
+    return _code(error) in ("INTERNAL", "UNKNOWN") and not _is_broken_stub(error)
