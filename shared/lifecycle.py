@@ -157,7 +157,8 @@ def _health_app(process: Process[S]) -> web.Application:
 
 async def _checked(check: Check) -> str:
     try:
-        await asyncio.wait_for(check(), _CHECK_TIMEOUT)
+        async with asyncio.timeout(_CHECK_TIMEOUT):
+            await check()
     except TimeoutError:
         return f"no answer within {_CHECK_TIMEOUT:g} s"
     except KioskError as error:

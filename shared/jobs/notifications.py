@@ -44,7 +44,8 @@ class Watch:
         Events that came since the last wait end the wait at once.
         """
         try:
-            await asyncio.wait_for(self._event.wait(), period)
+            async with asyncio.timeout(period):
+                await self._event.wait()
         except TimeoutError:
             return False
         finally:

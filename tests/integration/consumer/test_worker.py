@@ -1,0 +1,180 @@
+"""The worker loop on a real Redis, with handlers that need no image."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from services.consumer.worker import Capacity, Done, Failed, Handler, Split, Worker
+from shared.errors import InvalidInput, Retry
+from shared.jobs import Job, JobStore, NewJob, Notifications
+from shared.jobs.model import new_id
+
+TYPE = "segmentation"
+
+
+@contextlib.asynccontextmanager
+async def working(
+    store: JobStore,
+    notifications: Notifications,
+    handler: Handler,
+    grace: float = 5,
+    name: str = "w1",
+    **capacity: float,
+) -> AsyncIterator[Worker]:
+    worker = Worker(name, store, notifications, [TYPE], handler, Capacity(**capacity))  # type: ignore[arg-type]
+    stopping = asyncio.Event()
+    task = asyncio.create_task(worker.run(stopping, grace))
+    try:
+        yield worker
+    finally:
+        stopping.set()
+        await task
+
+
+async def submit(store: JobStore, count: int = 1, **fields: object) -> list[str]:
+    return [answer.id for answer in await store.submit(*(NewJob(new_id(TYPE), **fields) for _ in range(count)))]  # type: ignore[arg-type]
+
+
+async def until(store: JobStore, job_id: str, met: Callable[[Job], bool] = lambda job: job.final) -> Job:
+    async with asyncio.timeout(20):
+        while True:
+            job = await store.get(job_id)
+            if job is not None and met(job):
+                return job
+            await asyncio.sleep(0.01)
+
+
+async def done(_job: Job) -> Done:
+    return Done({"answer": "42"})
+
+
+async def test_jobs_are_done_in_parallel_up_to_the_slots(store: JobStore, notifications: Notifications) -> None:
+    running, most = 0, 0
+
+    async def handler(job: Job) -> Done:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return await done(job)
+
+    ids = await submit(store, 50)
+    async with working(store, notifications, handler, slots=8):
+        jobs = [await until(store, job_id) for job_id in ids]
+    assert {job.status for job in jobs} == {"done"}
+    assert {job.fields["answer"] for job in jobs} == {"42"}
+    assert 1 < most <= 8
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (InvalidInput("This is no image."), "failed", "This is no image."),
+        (Retry("The model is away.", after=0.001), "failed", "The model is away."),
+        (ZeroDivisionError("secret detail"), "failed", "An unexpected fault in the program (ZeroDivisionError"),
+    ],
+)
+async def test_errors_end_a_job_by_their_meaning(
+    store: JobStore, notifications: Notifications, error: Exception, status: str, reason: str
+) -> None:
+    async def handler(_job: Job) -> Done:
+        raise error
+
+    (job_id,) = await submit(store, max_attempts=1)
+    async with working(store, notifications, handler):
+        job = await until(store, job_id)
+    assert job.status == status
+    assert reason in job.fields["reason"]
+    assert "secret" not in job.fields["reason"]
+
+
+async def test_a_failure_with_facts_keeps_them(store: JobStore, notifications: Notifications) -> None:
+    async def handler(_job: Job) -> Failed:
+        return Failed("All parts failed.", {"failures": "a=b"})
+
+    (job_id,) = await submit(store)
+    async with working(store, notifications, handler):
+        job = await until(store, job_id)
+    assert (job.status, job.fields["failures"]) == ("failed", "a=b")
+
+
+async def test_a_split_job_is_gathered_when_its_parts_have_ended(store: JobStore, notifications: Notifications) -> None:
+    async def handler(job: Job) -> Done | Split:
+        if "part" in job.fields:
+            return Done({"found": job.fields["part"]})
+        children = await store.children(job.id)
+        if not children:
+            return Split([(TYPE, {})] * 3)
+        found = [child.fields["found"] for child in await store.get_many(children) if child]
+        return Done({"found": "+".join(found)})
+
+    (job_id,) = await submit(store)
+    async with working(store, notifications, handler, slots=2):
+        job = await until(store, job_id)
+    assert job.fields["found"] == "1+2+3"
+
+
+async def test_stopping_hands_unfinished_jobs_back_uncharged(store: JobStore, notifications: Notifications) -> None:
+    started = asyncio.Event()
+
+    async def stuck(_job: Job) -> Done:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    (job_id,) = await submit(store)
+    async with working(store, notifications, stuck, grace=0.05):
+        await started.wait()
+    job = await store.get(job_id)
+    assert job is not None
+    assert (job.status, job.fields["losses"]) == ("new", "0")
+    async with working(store, notifications, done, name="w2"):
+        assert (await until(store, job_id)).status == "done"
+    assert await store.workers() == []
+
+
+async def test_stopping_lets_jobs_finish_within_the_grace(store: JobStore, notifications: Notifications) -> None:
+    started, finish = asyncio.Event(), asyncio.Event()
+
+    async def slow(_job: Job) -> Done:
+        started.set()
+        await finish.wait()
+        return Done()
+
+    (job_id,) = await submit(store)
+    async with working(store, notifications, slow):
+        await started.wait()
+        asyncio.get_running_loop().call_later(0.05, finish.set)
+    assert (await until(store, job_id)).fields["attempt"] == "1"
+
+
+async def test_a_canceled_job_stops_at_once(store: JobStore, notifications: Notifications) -> None:
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def endless(_job: Job) -> Done:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        raise AssertionError("never")
+
+    (job_id,) = await submit(store)
+    async with working(store, notifications, endless, renew=60):
+        await started.wait()
+        await store.cancel(job_id, "someone")
+        await asyncio.wait_for(stopped.wait(), 5)
+    assert (await until(store, job_id)).status == "canceled"
+
+
+async def test_everything_works_without_notifications(store: JobStore, redis_server, prefix: str) -> None:  # type: ignore[no-untyped-def]
+    deaf = Notifications(redis_server.url, prefix)  # never run: nothing is ever subscribed
+    async with working(store, deaf, done, reconcile=0.05):
+        (job_id,) = await submit(store)
+        assert (await until(store, job_id)).status == "done"
+    await deaf.aclose()
