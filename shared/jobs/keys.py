@@ -23,14 +23,17 @@ every other name from it. Times are milliseconds since 1970, by the clock of the
 | retiring                | set    | retire, unretire           | claim, autoscaler     | until the worker has gone      |
 | idle:<type>             | zset   | claim that found nothing   | enqueue               | parked workers, by time; until woken           |
 | dead:<type>             | zset   | bury                       | console, janitor      | id by time; until forgotten or revived         |
-| expiry                  | zset   | every ending, expire       | janitor               | root job ids by the time they are forgotten    |
+| expiry                  | zset   | every ending, expire       | janitor               | root job ids by the time they are forgotten; 0: that has begun |
 | expire_after            | hash   | expire of an unfinished job| every ending          | id to seconds; until the job ends              |
-| doomed                  | set    | forget                     | submit, janitor       | objects about to be deleted    |
+| doomed                  | set    | forget, doom               | submit, janitor       | objects about to be deleted    |
 | uses:<object>           | set    | submit, forget             | forget, janitor       | ids of the jobs that name the object           |
 | owned:<owner>           | zset   | submit, forget             | frontend              | root job ids of an owner by creation           |
 | batch:<batch>           | zset   | submit, forget             | frontend              | job ids of a batch by creation |
 | idempotency:<owner>:<k> | string | submit                     | submit                | id; with its job               |
 | types                   | hash   | announce (consumers)       | frontend, autoscaler  | for ever; job type to its description as JSON  |
+| models                  | string | announce_models (consumers)| frontend              | for ever; model to its versions, all as JSON   |
+| kinds                   | set    | enqueue                    | janitor, auditor      | for ever; every job type that had a job        |
+| turn:<work>             | string | janitors, one at a time    | janitors              | while it works; who has the turn; then a pause |
 | sequence, turn          | string | enqueue, claim             | enqueue, claim        | for ever; counters             |
 | wake:<worker>           | string | enqueue, cancel            | nobody: its event is the message | one second          |
 | hint:autoscaler         | string | enqueue, all endings       | nobody: its event is the message | 50 ms               |
@@ -47,6 +50,7 @@ JOB, HISTORY, CHILDREN, OPEN = "job:", "history:", "children:", "open:"
 QUEUE, DELAYED, DEPTH, LEASES = "queue:", "delayed:", "depth:", "leases:"
 HELD, WORKERS, WORKER, RETIRING, IDLE = "held:", "workers", "worker:", "retiring", "idle:"
 DEAD, EXPIRY, EXPIRE_AFTER, DOOMED, USES = "dead:", "expiry", "expire_after", "doomed", "uses:"
-OWNED, BATCH, IDEMPOTENCY, TYPES = "owned:", "batch:", "idempotency:", "types"
+OWNED, BATCH, IDEMPOTENCY, TYPES, MODELS = "owned:", "batch:", "idempotency:", "types", "models"
 WAKE, HINT_AUTOSCALER, HINT_JANITOR = "wake:", "hint:autoscaler", "hint:janitor"
+KINDS, TURN = "kinds", "turn:"
 AUTOSCALER, SCHEMA = "autoscaler", "schema"

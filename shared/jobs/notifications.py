@@ -70,13 +70,15 @@ class Notifications:
         self.reconnections = 0
 
     @contextlib.asynccontextmanager
-    async def watch(self, *keys: str) -> AsyncIterator[Watch]:
+    async def watch(self, *keys: str, using: Watch | None = None) -> AsyncIterator[Watch]:
         """Watch exact keys (named without the prefix) while the context lasts.
+
+        ``using`` gives a watch of the caller's own, whose `Watch.set` may do something else than wake a waiter.
 
         The subscription is in force when the context is entered, if Redis can be reached: an event that follows the
         entering is not missed.
         """
-        watch = Watch()
+        watch = using or Watch()
         fresh = [key for key in keys if key not in self._watches]
         for key in keys:
             self._watches.setdefault(key, set()).add(watch)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from shared.jobs import keys
 from shared.jobs.base import StoreBase, errors_by_meaning
-from shared.jobs.model import Job, is_id
+from shared.jobs.model import Job, is_id, type_of
 
 
 class Reading(StoreBase):
@@ -35,6 +35,31 @@ class Reading(StoreBase):
         return list(await self.redis.hmget(self._key(job_id), list(names)))
 
     @errors_by_meaning
+    async def fields_of_many(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[str | None]]:
+        """Return some fields of each of some jobs, in their order, as `get_fields` does, in one round trip."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for job_id, names in asked:
+                # An id of another form could name another key; no job has the empty id.
+                pipe.hmget(self._key(job_id if is_id(job_id) else ""), list(names))
+            return [list(answer) for answer in await pipe.execute()]
+
+    @errors_by_meaning
+    async def ranks(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
+        """Return for each (id, owner) how many of the owner's jobs of its type go first; None if it does not wait."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for job_id, owner in jobs:
+                pipe.zrank(f"{self.prefix}{keys.QUEUE}{type_of(job_id)}:{owner}", job_id)
+            return list(await pipe.execute())
+
+    @errors_by_meaning
+    async def waiting(self, owner: str, types: Sequence[str]) -> int:
+        """Return how many jobs of an owner wait in the queues of some types."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for job_type in types:
+                pipe.zcard(f"{self.prefix}{keys.QUEUE}{job_type}:{owner}")
+            return sum(await pipe.execute())
+
+    @errors_by_meaning
     async def children(self, job_id: str) -> list[str]:
         """Return the ids of a job's parts in their order."""
         return list(await self.redis.lrange(self.prefix + keys.CHILDREN + job_id, 0, -1))
@@ -58,6 +83,34 @@ class Reading(StoreBase):
     async def users(self, object_name: str) -> set[str]:
         """Return the ids of the jobs that name an object."""
         return set(await self.redis.smembers(self.prefix + keys.USES + object_name))
+
+    @errors_by_meaning
+    async def kinds(self) -> list[str]:
+        """Return every job type that ever had a job, announced or not, in the order of the alphabet."""
+        return sorted(await self.redis.smembers(self.prefix + keys.KINDS))
+
+    @errors_by_meaning
+    async def expired_leases(self, most: int = 100) -> list[tuple[str, float]]:
+        """Return ids of jobs whose lease ran out, with the seconds since; the worst ones first within a job type."""
+        now, found = await self._milliseconds(), []
+        for kind in await self.kinds():
+            rows = await self.redis.zrangebyscore(
+                self.prefix + keys.LEASES + kind, "-inf", now, start=0, num=most, withscores=True
+            )
+            found += [(str(job_id), (now - deadline) / 1000) for job_id, deadline in rows]
+        return found
+
+    @errors_by_meaning
+    async def known_roots(self, hexes: Sequence[str]) -> set[str]:
+        """Return which of some job ids without their type belong to a job of any type."""
+        kinds = await self.kinds()
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for number in hexes:
+                for kind in kinds:
+                    pipe.exists(self._key(f"{kind}:{number}"))
+            answers = await pipe.execute()
+        rows = [answers[start : start + len(kinds)] for start in range(0, len(answers), max(1, len(kinds)))]
+        return {number for number, row in zip(hexes, rows, strict=False) if any(row)}
 
     async def all_ids(self) -> AsyncIterator[str]:
         """Yield the ids of all jobs in cursor steps, without holding up Redis."""

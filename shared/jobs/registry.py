@@ -82,6 +82,18 @@ class Registry(StoreBase):
         return {t.name: t for t in sorted(types, key=lambda t: (t.rank, t.name))}
 
     @errors_by_meaning
+    async def announce_models(self, models: Mapping[str, Sequence[str]]) -> None:
+        """Tell everybody which models are served now: names to versions; what was announced before is replaced."""
+        await self.redis.set(
+            self.prefix + keys.MODELS, json.dumps({name: list(versions) for name, versions in models.items()})
+        )
+
+    @errors_by_meaning
+    async def models(self) -> dict[str, list[str]]:
+        """Return the models that were announced last, by name, with their versions; empty where none ever were."""
+        return dict(json.loads(await self.redis.get(self.prefix + keys.MODELS) or "{}"))
+
+    @errors_by_meaning
     async def tell_decisions(self, decisions: Mapping[str, str]) -> None:
         """Keep the autoscaler's last decision of each target (JSON) for people to read."""
         if decisions:
