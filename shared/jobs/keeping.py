@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shared.errors import InvalidInput, NotFound
-from shared.jobs.base import StoreBase, errors_by_meaning
+from shared.jobs import keys
+from shared.jobs.base import StoreBase, errors_by_meaning, ms
 from shared.jobs.model import is_id
 
 
@@ -49,15 +50,13 @@ class Keeping(StoreBase):
 
     @errors_by_meaning
     async def reclaim(
-        self, by: str, types: Sequence[str], most: int = 100
+        self, by: str, types: Sequence[str] = (), most: int = 100
     ) -> tuple[list[tuple[str, str]], float | None]:
-        """Take back jobs whose lease ran out and queue delayed ones that are due.
+        """Take back jobs whose lease ran out and queue delayed ones that are due; of all job types if none is given.
 
         Returns:
             Pairs of id and outcome (``requeued``, ``buried``, ``aside``), and the seconds until the next deadline.
         """
-        if not types:
-            return [], None
         reply = await self._run("reclaim", self._now(), most, by, *types)
         outcomes = [(reply[i], reply[i + 1]) for i in range(1, len(reply), 2)]
         return outcomes, int(reply[0]) / 1000 if int(reply[0]) >= 0 else None
@@ -75,11 +74,37 @@ class Keeping(StoreBase):
         return list(reply[1:]), int(reply[0]) / 1000 if int(reply[0]) >= 0 else None
 
     @errors_by_meaning
-    async def release_objects(self, job_id: str) -> list[str]:
-        """Give up a job's claim on the objects it read; return those that no other job names, now marked as doomed."""
-        return list(await self._run("release_objects", self._now(), job_id))
+    async def release_objects(self, job_id: str) -> list[str] | None:
+        """Begin to forget a job that is due, which cannot be undone: give up its claim on the objects it read.
+
+        Returns:
+            Those that no other job names, now marked as doomed; None if the job is not due: somebody kept it.
+        """
+        begun, *objects = await self._run("release_objects", self._now(), job_id)
+        return [str(name) for name in objects] if int(begun) else None
 
     @errors_by_meaning
     async def forget(self, job_id: str, deleted: Sequence[str]) -> int:
         """Remove an ended job that is due, with its parts, after its objects were deleted; return how many jobs."""
         return int(await self._run("forget", self._now(), job_id, *deleted))
+
+    @errors_by_meaning
+    async def doom(self, *objects: str) -> set[str]:
+        """Mark objects that no job names, so that none can name them while they are deleted; return those marked."""
+        return set(await self._run("doom", self._now(), *objects)) if objects else set()
+
+    @errors_by_meaning
+    async def absolve(self, *objects: str) -> None:
+        """Take the mark off objects: they are deleted, and their names may be used again."""
+        if objects:
+            await self.redis.srem(self.prefix + keys.DOOMED, *objects)
+
+    @errors_by_meaning
+    async def take_turn(self, work: str, by: str, seconds: float) -> bool:
+        """Take or keep the turn at a piece of housekeeping; False while another has it or it was done lately."""
+        return bool(await self._run("turn", self._now(), work, by, ms(seconds), "begin"))
+
+    @errors_by_meaning
+    async def end_turn(self, work: str, by: str, pause: float = 0) -> None:
+        """Give the turn back; nobody gets it for ``pause`` seconds."""
+        await self._run("turn", self._now(), work, by, ms(pause), "end")

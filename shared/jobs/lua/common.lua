@@ -66,10 +66,15 @@ local function put_in_queue(id, kind, owner, priority, front)
   call('ZADD', ring, 'NX', call('INCR', P .. 'turn'), owner)
 end
 
+-- Counts waiting jobs; the first of a type makes the type known to the janitor and the auditor.
+local function count_in(kind, n)
+  if call('INCRBY', P .. 'depth:' .. kind, n) <= n then call('SADD', P .. 'kinds', kind) end
+end
+
 -- Puts a job in its queue, counts it, and wakes one worker.
 local function enqueue(id, kind, owner, priority, front)
   put_in_queue(id, kind, owner, priority, front)
-  call('INCR', P .. 'depth:' .. kind)
+  count_in(kind, 1)
   wake(kind, 1)
   hint('autoscaler')
 end
@@ -170,7 +175,7 @@ local function lose(id, from, by, text, delay)
   move(id, from, 'new', by)
   if delay > 0 then
     call('ZADD', P .. 'delayed:' .. kind, NOW + delay, id)
-    call('INCR', P .. 'depth:' .. kind)
+    count_in(kind, 1)
     hint('janitor')
   else
     enqueue(id, kind, f[2] or 'anonymous', tonumber(f[3]) or 0, true)

@@ -1,14 +1,13 @@
 -- Takes back jobs whose lease ran out, or which a vanished worker held: a loss each, to the front of the queue or
 -- buried. Also moves delayed jobs that are due. For the janitor; several may run it at once.
--- ARGV: now, most jobs in one call, by whom, types...
+-- ARGV: now, most jobs of a type in one call, by whom, types... (none: all that ever had a job)
 -- Returns {ms until the next deadline or due time or -1, id, outcome, id, outcome, ...}
 local most, by = tonumber(ARGV[2]), ARGV[3]
 local reply, nearest = {-1}, nil
 local function sooner(at)
   if at and (not nearest or tonumber(at) < nearest) then nearest = tonumber(at) end
 end
-for i = 4, #ARGV do
-  local kind = ARGV[i]
+for _, kind in ipairs(#ARGV > 3 and {unpack(ARGV, 4)} or call('SMEMBERS', P .. 'kinds')) do
   local leases = P .. 'leases:' .. kind
   for _, id in ipairs(call('ZRANGEBYSCORE', leases, '-inf', NOW, 'LIMIT', 0, most)) do
     local f = redis.pcall('HMGET', job_key(id), 'status', 'updated_by')

@@ -1,15 +1,19 @@
--- First half of forgetting a job: gives up its claim on the objects that it read, and marks those that no other job
--- names as doomed, so that no new job can name them while they are being deleted. May be run again after a crash.
+-- First half of forgetting a job: begins it, so that nobody can keep the job any more, gives up the job's claim on the
+-- objects that it read, and marks those that no other job names as doomed, so that no new job can name them while they
+-- are being deleted. May be run again after a crash: what was begun comes first in the list of what is due.
 -- ARGV: now, id
--- Returns the objects to delete.
-local id, orphaned = ARGV[2], {}
-local uses = call('HGET', job_key(id), 'uses')
-for _, object in ipairs(uses and cjson.decode(uses) or {}) do
+-- Returns {1, objects to delete...}; {0} if the job is not due: somebody kept it meanwhile.
+local id, reply = ARGV[2], {1}
+local due = call('ZSCORE', P .. 'expiry', id)
+if not due or tonumber(due) > NOW then return {0} end
+call('ZADD', P .. 'expiry', 0, id)
+local sound, uses = pcall(cjson.decode, call('HGET', job_key(id), 'uses') or '[]')
+for _, object in ipairs(sound and type(uses) == 'table' and uses or {}) do
   local key = P .. 'uses:' .. object
   call('SREM', key, id)
   if call('EXISTS', key) == 0 then
     call('SADD', P .. 'doomed', object)
-    orphaned[#orphaned + 1] = object
+    reply[#reply + 1] = object
   end
 end
-return orphaned
+return reply

@@ -207,7 +207,9 @@ async def test_forgetting_removes_everything_but_shared_objects(store: JobStore)
         await submitted(store, uses=("uploads/x",))
     assert await store.forget(second, ["uploads/x"]) == 1
     left = {key async for key in store.redis.scan_iter(match=store.prefix.replace("{", "\\{") + "*")}
-    counters = {store.prefix + name for name in ("sequence", "turn", "depth:segmentation", "idle:segmentation")}
+    counters = {
+        store.prefix + name for name in ("sequence", "turn", "kinds", "depth:segmentation", "idle:segmentation")
+    }
     assert {key for key in left if "hint:" not in key} <= counters
 
 
