@@ -1,0 +1,44 @@
+"""From a claimed job to its pipeline: options, scratch folder, metrics, clean-up."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from services.consumer import metrics
+from services.consumer.bench import Bench
+from services.consumer.pipeline import Pipeline
+from services.consumer.tools import Tools
+from services.consumer.worker import Done, Outcome
+from shared.errors import Misconfigured
+from shared.jobs import Job
+
+
+class Runner:
+    """The worker's handler: gives each job to the pipeline of its type."""
+
+    def __init__(self, pipelines: Mapping[str, Pipeline[Any]], bench: Bench) -> None:
+        """Prepare for the job types that this worker serves."""
+        self._pipelines = pipelines
+        self._bench = bench
+
+    async def __call__(self, job: Job) -> Outcome:
+        """Do one attempt at a job; its scratch folder is gone afterwards, whatever happened."""
+        waited = time.time() - int(job.fields["created_ms"]) / 1000
+        if job.attempt == 1:
+            metrics.wait_seconds.labels(job.type).observe(max(0.0, waited))
+        scratch = self._bench.settings.scratch / self._bench.worker / f"{job.id.replace(':', '-')}-{job.attempt}"
+        try:
+            await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(f"The scratch folder {scratch} cannot be written: {error.strerror}.") from error
+        try:
+            outcome = await self._pipelines[job.type].run(job, Tools(job, self._bench, scratch))
+        finally:
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+        if isinstance(outcome, Done):
+            metrics.job_seconds.labels(job.type).observe(max(0.0, time.time() - int(job.fields["created_ms"]) / 1000))
+        return outcome
