@@ -93,6 +93,13 @@ RESERVED_FIELDS = frozenset(
         "created_ms",
         "finished_at",
         "max_attempts",
+        "retention",
+        "idempotency_key",
+        "batch",
+        "uses",
+        "parent",
+        "part",
+        "revived_from",
     }
 )
 
@@ -151,6 +158,11 @@ class Job:
         return Held(self.id, self.attempt)
 
     @property
+    def uses(self) -> tuple[str, ...]:
+        """The objects that it reads and that go with the last job that names them."""
+        return tuple(json.loads(self.fields.get("uses", "[]")))
+
+    @property
     def options(self) -> dict[str, Any]:
         """Its options as they were validated at submit."""
         return dict(json.loads(self.fields.get("options", "{}") or "{}"))
@@ -193,6 +205,7 @@ class WorkerState:
         held: number of jobs that it holds.
         alive: whether its last heartbeat still counts.
         retiring: whether it was told to claim no more.
+        absent: seconds since its last heartbeat ceased to count; 0 while it lives.
     """
 
     id: str
@@ -200,6 +213,7 @@ class WorkerState:
     held: int
     alive: bool
     retiring: bool
+    absent: float = 0.0
 
     @property
     def types(self) -> tuple[str, ...]:

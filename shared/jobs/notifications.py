@@ -67,6 +67,7 @@ class Notifications:
         self._watches: dict[str, set[Watch]] = {}
         self._subscriptions: _Subscriptions | None = None
         self._ready = asyncio.Event()
+        self._told = ""
         self.reconnections = 0
 
     @contextlib.asynccontextmanager
@@ -111,6 +112,8 @@ class Notifications:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Subscriptions]:
+        # At each connection: a server that was restarted or took over may have forgotten what was switched on.
+        await self._switch_on()
         subscriptions = _open(self._client, self._everybody_reconciles)
         try:
             # A key that never has events keeps the connection subscribed when nobody watches anything.
@@ -123,6 +126,12 @@ class Notifications:
             self._ready.clear()
             self._subscriptions = None
             await subscriptions.aclose()
+
+    async def _switch_on(self) -> None:
+        sentence = await switch_on(self._client)
+        if sentence and sentence != self._told:
+            log.warning("notifications-not-switched-on", error=sentence)
+        self._told = sentence or ""
 
     async def _receive(self, subscriptions: _Subscriptions) -> None:
         start = len(self._prefix)
@@ -168,11 +177,13 @@ async def switch_on(redis: Any) -> str | None:
         None if they are on now; else a sentence that says what to set by hand.
     """
     remedy = f"Set notify-keyspace-events to {NEEDED_EVENTS} on the server; until then changes are seen by polling."
+    everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(redis, RedisCluster) else {}
     try:
         now = (await redis.config_get("notify-keyspace-events")).get("notify-keyspace-events", "")
         present = set(now.replace("A", "g$lshzxetd"))
-        if missing := set(NEEDED_EVENTS) - present:
-            await redis.config_set("notify-keyspace-events", now + "".join(sorted(missing)))
+        missing = set(NEEDED_EVENTS) - present
+        if missing or everywhere:
+            await redis.config_set("notify-keyspace-events", now + "".join(sorted(missing)), **everywhere)
     except AWAY:
         raise
     except RedisError as error:

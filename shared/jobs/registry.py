@@ -55,8 +55,15 @@ class Registry(StoreBase):
                 pipe.scard(self.prefix + keys.HELD + worker)
             answers = await pipe.execute()
         return [
-            WorkerState(worker, answers[2 * i], answers[2 * i + 1], alive_until[worker] > now, worker in retiring)
-            for i, worker in enumerate(alive_until)
+            WorkerState(
+                worker,
+                answers[2 * i],
+                answers[2 * i + 1],
+                alive=until > now,
+                retiring=worker in retiring,
+                absent=max(0.0, (now - until) / 1000),
+            )
+            for i, (worker, until) in enumerate(alive_until.items())
         ]
 
     @errors_by_meaning

@@ -1,0 +1,77 @@
+"""Puts the janitor's keepers together and runs them until it is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import structlog
+
+from services.janitor.leases import Leases
+from services.janitor.orphans import Orphans
+from services.janitor.retention import Retention
+from services.janitor.rounds import keep
+from services.janitor.settings import Settings
+from shared.errors import Retry
+from shared.jobs import JobStore, Notifications, open_store
+from shared.jobs.keys import HINT_JANITOR
+from shared.lifecycle import Process
+from shared.storage import Storage, open_storage
+
+log = structlog.get_logger(__name__)
+
+
+async def main(process: Process[Settings]) -> None:
+    """Run all keepers; each goes on whatever happens to the others' parts."""
+    settings = process.settings
+    async with opened(settings) as (store, storage), contextlib.AsyncExitStack() as stack:
+        process.check("redis", store.ping)
+        process.check("storage", storage.check)
+        await _right_schema(process, store)
+        notifications = Notifications(settings.redis.url.get_secret_value(), settings.redis.prefix)
+        stack.push_async_callback(notifications.aclose)
+        if settings.redis.notifications:
+            process.task("notifications", notifications.run())
+        leases = Leases(store, settings.name, settings.batch, settings.absent)
+        retention = Retention(store, storage, settings.name, settings.batch)
+        orphans = Orphans(store, storage, settings.name, settings.orphans)
+        for keeper, work, longest in (
+            ("leases", leases.round, min(settings.lease, settings.redis.reconcile)),
+            ("retention", retention.round, settings.retention_period),
+            ("orphans", orphans.round, settings.orphans.period),
+        ):
+            watched = () if keeper == "orphans" else (HINT_JANITOR,)
+            watch = await stack.enter_async_context(notifications.watch(*watched))
+            process.task(keeper, keep(keeper, work, watch, longest))
+        await process.stopping.wait()
+        await process.cancel_tasks()
+
+
+async def _right_schema(process: Process[Settings], store: JobStore) -> None:
+    """Wait until Redis answers with keys of this version; Misconfigured if they are of another."""
+    while not process.stopping.is_set():
+        try:
+            await store.check_schema()
+        except Retry as error:
+            log.warning("redis-awaited", error=str(error))
+        else:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await process.stopping.wait()
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[tuple[JobStore, Storage]]:
+    """Open the job store and the storage for the time of the context."""
+    store = open_store(settings.redis.url.get_secret_value(), settings.redis.prefix)
+    try:
+        place = settings.storage
+        storage = open_storage(place.url, place.deployment, gcs_api_root=place.gcs_api_root)
+        try:
+            yield store, storage
+        finally:
+            await storage.aclose()
+    finally:
+        await store.aclose()
