@@ -69,10 +69,7 @@ class Process(Generic[S]):
 
     async def cancel_tasks(self) -> None:
         """Cancel what still runs in the background and wait for its end."""
-        tasks = [task for task in self._tasks if not task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended(*self._tasks)
 
     async def readiness(self) -> dict[str, str]:
         """Run all checks at once; return ``ok`` or a sentence for each."""
@@ -86,6 +83,21 @@ class Process(Generic[S]):
         self.failure = task.exception() or RuntimeError(f"The task {task.get_name()} ended by itself.")
         log.error("task-ended", task=task.get_name(), exc_info=task.exception())
         self.stopping.set()
+
+
+async def ended(*tasks: asyncio.Task[Any], again: float = 2.0) -> None:
+    """Cancel tasks and wait for their end; what they raise is not raised here.
+
+    A library may swallow a cancellation (`asyncio.wait_for` does on Python 3.11), so it is repeated after ``again`` s.
+    """
+    waiting = {task for task in tasks if not task.done()}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _done, waiting = await asyncio.wait(waiting, timeout=again)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen: not to be reported as never retrieved
 
 
 def run(service: str, kind: type[S], main: Callable[[Process[S]], Awaitable[None]]) -> int:

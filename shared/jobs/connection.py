@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -49,8 +51,7 @@ def connect(url: str, *, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
         "retry": Retries(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
     }
     if parts.scheme in {"redis", "rediss", "unix"}:
-        client: Redis = Redis.from_url(url, **options)
-        return client
+        return _sending_well(Redis.from_url(url, **options))
     if parts.scheme == "redis+sentinel":
         return _by_sentinel(url, options)
     if parts.scheme == "redis+cluster":
@@ -88,8 +89,42 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
     addresses = [(host, int(port or 26379)) for host, _, port in (name.partition(":") for name in hosts.split(","))]
     patience = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": CONNECT_TIMEOUT}
     sentinel: Any = Sentinel(addresses, sentinel_kwargs=patience)  # type: ignore[no-untyped-call]
-    client: Redis = sentinel.master_for(service, db=database(url), **options)
+    return _sending_well(sentinel.master_for(service, db=database(url), **options))
+
+
+def _sending_well(client: Redis) -> Redis:
+    pool = client.connection_pool
+    pool.connection_class = type("Connection", (_Sending, pool.connection_class), {})
     return client
+
+
+class _Sending:
+    """Sends without `asyncio.wait_for`, as redis-py 8 does not.
+
+    On Python 3.11 that may swallow a cancellation, so that a task that was told to stop goes on; and it makes a task
+    for every single command.
+    """
+
+    async def send_packed_command(self: Any, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()
+        text = command.encode() if isinstance(command, str) else command
+        try:
+            self._writer.writelines([text] if isinstance(text, bytes) else text)
+            async with asyncio.timeout(self.socket_timeout):
+                await self._writer.drain()
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(f"Error while writing to socket: {error}.") from error
+        except BaseException:
+            # Nobody knows how much of the command was sent: this connection is of no more use.
+            await self.disconnect(nowait=True)
+            raise
 
 
 __all__ = ["AWAY", "COMMAND_TIMEOUT", "CONNECT_TIMEOUT", "RedisError", "connect", "database", "hide_password"]
