@@ -71,6 +71,7 @@ class ModelCard:
     version: str = ""  # filled in by the server, from the folder that the weights are in
     description: str = ""
     object_diameter: float = 0.0  # model pixels, what the network knows best; 0: not known
+    scale_channel: int = 0  # input channel in which objects of that diameter are seen; for automatic scale
     tile: int = 512  # largest tile, model pixels
     fixed_tile: bool = False  # the network takes tiles of this size only
     multiple: int = 16  # tile sides are multiples of this
@@ -162,6 +163,7 @@ def _check(card: ModelCard, where: str) -> None:
     rules = {
         "name must not be empty": bool(card.name),
         "pixel_size_um must be above 0": card.pixel_size_um > 0,
+        "scale_channel must name one of the channels": 0 <= card.scale_channel < len(card.channels),
         "multiple must be at least 1": card.multiple >= 1,
         "tile must be a multiple of the field multiple": card.tile > 0 and card.tile % card.multiple == 0,
         "overlap must lie between 0 and 0.5": 0 <= card.overlap <= 0.5,

@@ -8,9 +8,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.dense.card import ModelCard
+
 LARGEST = 1024  # pixels along a side that are looked at; of a larger plane, the middle
 SMALLEST_MASK = 20  # foreground pixels below which nothing is said
 BIAS = 1.16  # measured on synthetic nuclei (services/triton/training): the estimate over the median diameter
+
+
+def estimate_zoom(plane: NDArray[Any], card: ModelCard) -> float:
+    """Model pixels per image pixel that bring the objects of ``plane`` to the size that the model knows best.
+
+    ``plane`` is (H, W) or (H, W, C), C as in the card, of any real dtype; the objects are looked for in the channel
+    that the card's ``scale_channel`` names. Returns the ``zoom`` of :func:`shared.dense.predict`, from 0.1 to 4; 1
+    where nothing can be told: an empty image, or a card without ``object_diameter``.
+    """
+    channel = plane if plane.ndim == 2 else plane[..., min(card.scale_channel, plane.shape[-1] - 1)]
+    return zoom_to(card.object_diameter, object_diameter(channel) if card.object_diameter else 0.0)
 
 
 def object_diameter(plane: NDArray[Any]) -> float:
