@@ -31,10 +31,10 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-O = TypeVar("O", bound=BaseModel)
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
 
 
-class Pipeline(ABC, Generic[O]):
+class Pipeline(ABC, Generic[OptionsT]):
     """One job type.
 
     A subclass sets ``job_type``, ``title`` and ``Options``, and says in `run` what becomes of a job. It is made
@@ -64,10 +64,10 @@ class Pipeline(ABC, Generic[O]):
             Retry: something was away; the job is tried again, at most as often as it may be lost.
         """
 
-    def options(self, job: Job) -> O:
+    def options(self, job: Job) -> OptionsT:
         """Return a job's options, checked; raises InvalidInput naming the one that is wrong."""
         try:
-            return cast(O, self.Options.model_validate(job.options))
+            return cast("OptionsT", self.Options.model_validate(job.options))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             name = ".".join(str(step) for step in first["loc"]) or "options"

@@ -67,7 +67,7 @@ async def finish(
 
 
 async def _save_preview(tools: Tools, preview: Preview | None) -> dict[str, str]:
-    if preview is None:
+    if preview is None or tools.job.fields.get("preview") == "no":
         return {}
     image, labels = await tools.compute(write_preview, preview.image, preview.labels, tools.scratch)
     facts = {"preview_file_name": await tools.save(image, "preview.png", "image/png")}

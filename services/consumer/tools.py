@@ -97,7 +97,7 @@ class Tools:
             raise InvalidInput("The job names no input file.", code="no-input")
         path = self.bench.storage.local_path(name)
         if path is None:
-            path = self.scratch / f"fetched-{posixpath.basename(name)}"
+            path = self.scratch / f"fetched-{name.replace('/', '-')}"
             await self.bench.storage.download(name, path)
         elif not await asyncio.to_thread(path.is_file):
             raise InvalidInput("The uploaded file is no longer there; upload it again.", code="input-gone")
@@ -156,8 +156,8 @@ class Tools:
     async def save(self, path: Path, name: str, content_type: str) -> str:
         """Store a file; return its key."""
         key = self.key(name)
-        await self.bench.storage.put(key, path, content_type=content_type)
-        metrics.bytes_out.labels(self.job.type).inc(path.stat().st_size)
+        stored = await self.bench.storage.put(key, path, content_type)
+        metrics.bytes_out.labels(self.job.type).inc(stored.size)
         return key
 
     def url(self, key: str) -> str:

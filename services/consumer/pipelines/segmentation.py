@@ -155,7 +155,7 @@ def likely_channel(image: NDArray[Any], names: Sequence[str]) -> int:
         return 0
     step = max(1, max(image.shape[1:]) // 512)
     spread = [float(np.nanstd(channel[::step, ::step], dtype=np.float64)) for channel in image]
-    return max(range(len(spread)), key=spread.__getitem__)
+    return spread.index(max(spread))
 
 
 def job_memory(decoded: Decoded) -> int:
