@@ -1,4 +1,4 @@
-"""The operator's commands: up, status, benchmark, simulate, audit, logs, doctor.
+"""The operator's commands: start the suite on one machine, look at it, measure it, price it, create and clear clusters.
 
-The user's commands (submit, watch, get) belong to the client in cellkiosk/.
+Here belong commands and what they print; what a service does at work belongs to that service.
 """
