@@ -52,7 +52,7 @@ class FileStorage:
     ) -> Stored:
         checked(key)
         chunks = (
-            file_chunks(source) if isinstance(source, Path) else _once(source) if isinstance(source, bytes) else source
+            file_chunks(source) if isinstance(source, Path) else once(source) if isinstance(source, bytes) else source
         )
         with as_ours("write"):
             temporary = await off_loop(self._temporary)
@@ -384,7 +384,8 @@ async def file_chunks(path: Path, start: int = 0, end: int | None = None) -> Asy
         file.close()
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    """Yield bytes in blocks."""
     view = memoryview(data)
     for start in range(0, len(data), BLOCK):
         yield bytes(view[start : start + BLOCK])

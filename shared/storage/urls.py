@@ -6,7 +6,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from shared.errors import InvalidInput, Misconfigured
+from shared.storage.connection import Connection
 from shared.storage.file import FileStorage
+from shared.storage.gcs import GcsStorage
 from shared.storage.names import checked
 from shared.storage.protocol import Storage
 
@@ -37,9 +39,7 @@ def open_storage(url: str, deployment: str = "kiosk", *, gcs_api_root: str = "")
         return FileStorage(folder, deployment, fsync=parse_qs(parts.query).get("fsync") == ["1"])
     if parts.scheme == "gs" and parts.netloc:
         prefix = _prefix(url, parts.path)
-        from shared.storage.gcs import GcsStorage  # here, since a laptop has no use for it
-
-        return GcsStorage(parts.netloc, prefix, deployment, gcs_api_root)
+        return GcsStorage(Connection(parts.netloc, gcs_api_root), prefix, deployment)
     raise Misconfigured(f"KIOSK_STORAGE__URL {url!r} is no storage: file:///folder or gs://bucket/prefix is allowed.")
 
 

@@ -12,8 +12,6 @@ import pytest
 from shared.errors import InvalidInput, NotFound
 from shared.storage import Storage, read_all
 
-BLOCK = 64 * 1024
-
 
 async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
     for chunk in chunks:
@@ -25,7 +23,7 @@ async def keys(storage: Storage, prefix: str = "") -> list[str]:
     return [found.key async for found in storage.list(prefix)]
 
 
-@pytest.mark.parametrize("size", [0, 1, 255, 256 * 1024, 512 * 1024, 3 * 1024 * 1024 + 17])
+@pytest.mark.parametrize("size", [0, 1, 255, 512 * 1024, 4 * 1024 * 1024 - 1, 4 * 1024 * 1024, 5 * 1024 * 1024 + 17])
 async def test_what_was_put_is_got(storage: Storage, size: int, noise: bytes) -> None:
     data = noise[:size]
     pieces = [data[at : at + 100_000] for at in range(0, size, 100_000)]
