@@ -1,0 +1,60 @@
+"""The application: parts put together, routes, and what runs beside the requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from services.frontend import compat, middleware, objects
+from services.frontend.auth import Gate
+from services.frontend.catalogue import Catalogue
+from services.frontend.context import FRONTEND, Frontend
+from services.frontend.hub import Hub
+from services.frontend.settings import Settings
+from services.frontend.submission import Desk
+from services.frontend.uploads import Uploads
+from shared.jobs import JobStore, Notifications
+from shared.storage import Storage
+
+
+def make_frontend(
+    settings: Settings, store: JobStore, storage: Storage, notifications: Notifications | None
+) -> Frontend:
+    """Put the parts together; nothing runs yet."""
+    catalogue = Catalogue(store)
+    return Frontend(
+        settings=settings,
+        store=store,
+        storage=storage,
+        catalogue=catalogue,
+        uploads=Uploads(settings.uploads, storage),
+        desk=Desk(store, catalogue, settings.jobs, settings.quotas),
+        hub=Hub(store, notifications, settings.redis.reconcile),
+        gate=Gate(settings),
+    )
+
+
+def make_app(front: Frontend) -> web.Application:
+    """Return the application with all its routes."""
+    app = web.Application(
+        middlewares=[middleware.outermost, middleware.gate],
+        client_max_size=0,  # bodies are read by our own readers, each with its limit
+        handler_args={"access_log": None, "read_bufsize": 2**18, "keepalive_timeout": 75.0},
+    )
+    app[FRONTEND] = front
+    app.on_response_prepare.append(middleware.headers)
+    for method, path, handler in compat.ROUTES:
+        _add(app, method, path, handler)
+    app.router.add_get("/results/{root}/{rest:.+}", objects.result)
+    app.router.add_get("/uploads/{name:.+}", objects.upload)
+    app.router.add_route("OPTIONS", "/{any:.*}", middleware.preflight)
+    app.router.add_route("*", "/api", compat.nowhere)
+    app.router.add_route("*", "/api/{any:(?!v1/).*}", compat.nowhere)
+    return app
+
+
+def _add(app: web.Application, method: str, path: str, handler: Any) -> None:
+    """Add a route with and without a slash at its end; never a redirect, which would lose a POST's body."""
+    app.router.add_route(method, path, handler)
+    app.router.add_route(method, path + "/", handler)

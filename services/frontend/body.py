@@ -1,0 +1,76 @@
+"""JSON bodies, read within a limit and checked by a model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import InvalidInput
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read_json(request: web.Request, limit: int) -> dict[str, Any]:
+    """Return the JSON object in a body of at most ``limit`` bytes.
+
+    Raises:
+        InvalidInput: it is too long, not JSON, or not an object.
+    """
+    raw = await read_body(request, limit)
+    try:
+        found = json.loads(raw, parse_constant=_no_number)
+    except RecursionError:
+        raise InvalidInput("The body is JSON nested too deeply.", code="bad-json") from None
+    except ValueError as error:
+        said = "empty" if not raw.strip() else f"not JSON: {error}"
+        raise InvalidInput(f"The body is {said}. Send a JSON object.", code="bad-json") from error
+    if not isinstance(found, dict):
+        kind = {list: "a list", str: "a text", type(None): "null", bool: "true or false"}.get(type(found), "a number")
+        raise InvalidInput(f"The body is {kind}; it must be a JSON object.", code="bad-json")
+    return found
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Return a body of at most ``limit`` bytes.
+
+    Raises:
+        InvalidInput: it is longer.
+    """
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    if request.content.is_eof() or not request.body_exists:
+        return await request.content.read() if request.body_exists else b""
+    found = bytearray()
+    async for chunk, _ in request.content.iter_chunks():
+        found += chunk
+        if len(found) > limit:
+            raise _too_large(limit)
+    return bytes(found)
+
+
+def validated(model: type[M], raw: Any) -> M:
+    """Return the model of a JSON value.
+
+    Raises:
+        InvalidInput: naming the first field that is wrong or missing, and what is allowed.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(step) for step in fault["loc"])
+        if fault["type"] == "missing":
+            raise InvalidInput(f"The field {name!r} is missing.", code="missing-field") from error
+        text = fault["msg"].removeprefix("Value error, ")
+        raise InvalidInput(f"The field {name!r} is wrong: {text}.", code="invalid-field") from error
+
+
+def _too_large(limit: int) -> InvalidInput:
+    return InvalidInput(f"The body is longer than the {limit:,} bytes allowed for JSON.", code="too-large")
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")

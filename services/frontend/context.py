@@ -1,0 +1,47 @@
+"""What the handlers share: the parts of one running frontend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from services.frontend.settings import Settings
+from shared.jobs import JobStore
+from shared.storage import Storage
+
+if TYPE_CHECKING:
+    from services.frontend.auth import Gate
+    from services.frontend.catalogue import Catalogue
+    from services.frontend.hub import Hub
+    from services.frontend.submission import Desk
+    from services.frontend.uploads import Uploads
+
+
+@dataclass
+class Frontend:
+    """One running frontend."""
+
+    settings: Settings
+    store: JobStore
+    storage: Storage
+    catalogue: Catalogue
+    uploads: Uploads
+    desk: Desk
+    hub: Hub
+    gate: Gate
+
+
+FRONTEND: web.AppKey[Frontend] = web.AppKey("frontend", Frontend)
+
+
+def frontend(request: web.Request) -> Frontend:
+    """Return the frontend that serves a request."""
+    return request.config_dict[FRONTEND]
+
+
+def base_url(request: web.Request) -> str:
+    """Return where users reach this service, without a slash at its end."""
+    configured = frontend(request).settings.public_url
+    return (configured or f"{request.scheme}://{request.host}").rstrip("/")

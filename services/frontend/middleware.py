@@ -1,0 +1,149 @@
+"""What happens around every handler: errors told, rights checked, headers set, requests counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiohttp import web
+
+from services.frontend import metrics
+from services.frontend.auth import PRINCIPAL
+from services.frontend.context import frontend
+from services.frontend.errors import Fault, fault_of, message, nothing, problem
+from shared.errors import KioskError
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SECURITY = {
+    "Server": "CellKiosk",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, If-None-Match, Range, Tus-Resumable, Upload-Length, "
+    "Upload-Offset, Upload-Metadata, Upload-Concat, Upload-Checksum, Upload-Defer-Length"
+)
+_EXPOSED_HEADERS = (
+    "Location, Retry-After, ETag, Content-Range, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, "
+    "Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Expires, Upload-Metadata, Upload-Concat"
+)
+
+
+@web.middleware
+async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count the request, and tell every error in the form of its API."""
+    started = time.perf_counter()
+    status = 499
+    try:
+        response = await _answered(request, handler)
+        status = response.status
+        return response
+    finally:
+        route = _route(request)
+        metrics.requests.labels(route, request.method if request.method in _METHODS else "other", str(status)).inc()
+        if not route.endswith("/events"):
+            metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+
+
+@web.middleware
+async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let in whoever may."""
+    if request.method != "OPTIONS":
+        request[PRINCIPAL] = await frontend(request).gate.admit(request)
+    return await handler(request)
+
+
+async def headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Set the headers that every answer carries; runs when the answer begins."""
+    response.headers.update(_SECURITY)
+    response.headers.setdefault(
+        "Content-Security-Policy", _POLICY if _is_page(response) else "default-src 'none'; sandbox"
+    )
+    if request.path.startswith(("/api", "/results", "/uploads")):
+        allowed = _allowed_origin(request)
+        if allowed:
+            response.headers["Access-Control-Allow-Origin"] = allowed
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
+        if allowed != "*":
+            response.headers["Vary"] = "Origin"
+
+
+async def preflight(request: web.Request) -> web.Response:
+    """Answer a browser's question whether another page may call."""
+    asked = request.headers.get("Access-Control-Request-Method", "")
+    headers = {"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+    if asked:
+        headers |= {
+            "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+            "Access-Control-Max-Age": "86400",
+        }
+    return web.Response(status=204, headers=headers)
+
+
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _told(request, fault_of(error))
+    except KioskError as error:
+        fault = fault_of(error)
+        if fault.status >= 500:
+            log.warning("request-failed", path=request.path, status=fault.status, error=str(error))
+        return _told(request, fault)
+    except ConnectionError:
+        # The client went away in the middle; there is nobody to tell.
+        log.info("client-gone", path=request.path)
+        return _told(request, Fault(400, "cut-off", "The request was cut off."))
+    except Exception as error:  # a user sees a sentence, the log the traceback
+        log.exception("request-crashed", path=request.path)
+        return _told(request, fault_of(error))
+
+
+def _told(request: web.Request, fault: Fault) -> web.Response:
+    path = request.path
+    if path.startswith("/api/") and not path.startswith("/api/v1"):
+        response = nothing(fault) if fault.status in {404, 405} and fault.code in _NOWHERE else message(fault)
+        if fault.status == 405:
+            response.set_status(404)
+    else:
+        response = problem(fault)
+    # What was not read of the body cannot be skipped for ever: the connection ends.
+    if not request.content.is_eof():
+        response.force_close()
+    return response
+
+
+_NOWHERE = {"not-found", "method-not-allowed"}
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "none"
+
+
+def _is_page(response: web.StreamResponse) -> bool:
+    return response.content_type in {"text/html", "text/javascript", "text/css"}
+
+
+def _allowed_origin(request: web.Request) -> str:
+    origins = frontend(request).settings.cors_origins
+    if "*" in origins:
+        return "*"
+    origin = request.headers.get("Origin", "")
+    return origin if origin in origins else ""

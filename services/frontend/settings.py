@@ -1,0 +1,101 @@
+"""The frontend's settings, beside those that all services share."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal
+
+from pydantic import Field
+
+from shared.auth.settings import AuthSettings
+from shared.settings import Group, Port, Seconds, ServiceSettings
+
+
+class UploadSettings(Group):
+    """What may be sent."""
+
+    max_bytes: int = Field(50_000_000_000, ge=1)
+    """Bytes of one file; more is refused while it arrives."""
+    idle_seconds: Seconds = 60.0
+    """s without a byte after which an upload is given up."""
+    min_rate: int = Field(1_000, ge=0)
+    """Bytes/s that an upload must reach on average after its first `idle_seconds`; 0: any."""
+    max_parts: int = Field(64, ge=1)
+    """Parts of one multipart body."""
+    concurrent: int = Field(256, ge=1)
+    """Uploads received at once in this process; more are told to come again."""
+    deduplicate: bool = True
+    """Whether a second copy of a file of the same owner is dropped in favour of the first."""
+
+
+class JobSettings(Group):
+    """What a job submitted here is given."""
+
+    retention: float | None = Field(7 * 86_400.0, gt=0)
+    """s that an ended job, its files and its result links are kept; none: until somebody expires it."""
+    max_attempts: int = Field(3, ge=1, le=100)
+    """Lost or failed attempts after which a job is given up."""
+    batch_files: int = Field(1_000, ge=1, le=100_000)
+    """Jobs in one batch."""
+
+
+class QuotaSettings(Group):
+    """What one owner may take; 0: no limit."""
+
+    waiting: int = Field(0, ge=0)
+    """Jobs of one owner that wait at once."""
+    requests: float = Field(0.0, ge=0)
+    """Requests/s of one owner to one frontend process, averaged over ten seconds."""
+    upload_bytes: int = Field(0, ge=0)
+    """Bytes that one owner may upload in an hour, over all frontends."""
+
+
+class WebhookSettings(Group):
+    """Calls to addresses that submitters name."""
+
+    secret: str = ""
+    """Key of the HMAC-SHA256 signature; empty: no webhooks are taken."""
+    private: bool = False
+    """Whether addresses in private networks may be called, for receivers within the own cluster."""
+    attempts: int = Field(5, ge=1, le=20)
+    """Tries of one call, with growing pauses."""
+    timeout: Seconds = 10.0
+    """s for one try."""
+    per_host: float = Field(10.0, gt=0)
+    """Calls/s to one host."""
+
+
+class Settings(ServiceSettings):
+    """All settings of a frontend."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; anything but a loopback address asks for API keys unless set otherwise."""
+    port: Port = 8080
+    """TCP port; 0 takes a free one and logs it."""
+    public_url: str = ""
+    """Where users reach this service; empty: as each request names it."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """Origins of other pages that may use the API from a browser. JSON, as in ["https://lab.example"]."""
+    results: Literal["stream", "redirect"] = "stream"
+    """Of gs:// results: through this process, or by redirect to a signed address."""
+    json_bytes: int = Field(1_000_000, ge=1_000)
+    """Bytes of a JSON body."""
+    header_seconds: Seconds = 30.0
+    """s in which a request's headers must arrive."""
+    label_viewer: str = ""
+    """Address of another viewer's import form, to send results to; {url} in it stands for the result's address."""
+    uploads: UploadSettings = UploadSettings()
+    jobs: JobSettings = JobSettings()
+    auth: AuthSettings = AuthSettings()
+    quotas: QuotaSettings = QuotaSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

@@ -1,0 +1,153 @@
+"""Orders for jobs: checked, turned into jobs, and submitted, many in one round trip under load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from services.frontend import metrics, sniff
+from services.frontend.catalogue import ARCHIVE, Catalogue, checked_options
+from services.frontend.coalesce import Coalescer
+from services.frontend.errors import TooMany
+from services.frontend.settings import JobSettings, QuotaSettings
+from shared.errors import InvalidInput
+from shared.jobs import JobStore, JobType, NewJob, Submitted
+from shared.jobs.model import new_id
+from shared.telemetry import current_traceparent
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What somebody wants done.
+
+    Attributes:
+        kind: the job type; for an archive, that of its images.
+        key: the uploaded file, by its key in storage.
+        name: the file's name as the user knows it.
+        options: of the job type, not yet checked.
+        model: the model's name; empty leaves it to the job type.
+        version: the model's version; empty: the newest.
+        owner: whose job it is.
+        facts: more to be written into the job, such as the address of a webhook.
+    """
+
+    kind: JobType
+    key: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    version: str = ""
+    owner: str = "anonymous"
+    priority: int = 0
+    job_id: str = ""
+    idempotency_key: str = ""
+    batch: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def archive(self) -> bool:
+        """Whether the file holds many images."""
+        return sniff.is_archive(self.key) or sniff.is_archive(self.name)
+
+
+class Desk:
+    """Takes orders."""
+
+    def __init__(self, store: JobStore, catalogue: Catalogue, jobs: JobSettings, quotas: QuotaSettings) -> None:
+        """Submit to a store."""
+        self._store = store
+        self._catalogue = catalogue
+        self._jobs = jobs
+        self._quotas = quotas
+        self._submit = Coalescer(self._submit_many, alone=True)
+
+    async def submit(self, order: Order) -> Submitted:
+        """Submit one job.
+
+        Raises:
+            InvalidInput: the model, the options or the archive are not what there is.
+            TooMany: too many of the owner's jobs wait.
+        """
+        await self.check(order)
+        await self.check_room(order.owner, 1)
+        answer = await self._submit(self.new_job(order))
+        self._tell(order, answer)
+        return answer
+
+    async def submit_batch(self, orders: list[Order]) -> list[Submitted]:
+        """Submit many jobs, of which none is submitted where one is refused."""
+        for order in orders:
+            await self.check(order)
+        if orders:
+            await self.check_room(orders[0].owner, len(orders))
+        answers = await self._store.submit(*(self.new_job(order) for order in orders))
+        for order, answer in zip(orders, answers, strict=True):
+            self._tell(order, answer)
+        return answers
+
+    async def check(self, order: Order) -> None:
+        """Refuse what cannot be done, before any work."""
+        checked_options(order.kind, order.options)
+        await self._catalogue.check_model(order.model, order.version)
+        if order.archive and ARCHIVE not in await self._catalogue.types():
+            raise InvalidInput(
+                "Archives are not analysed here: no consumer serves them. Send the images one by one.",
+                code="unknown-job-type",
+            )
+
+    async def check_room(self, owner: str, more: int) -> None:
+        """Refuse more waiting jobs than an owner may have."""
+        if not self._quotas.waiting:
+            return
+        waiting = await self._store.waiting(owner, list(await self._catalogue.types()))
+        if waiting + more > self._quotas.waiting:
+            metrics.refused.labels("waiting-jobs").inc()
+            raise TooMany(
+                f"{waiting} of your jobs wait already; at most {self._quotas.waiting} may. Come again later.",
+                code="too-many-jobs",
+                after=10,
+            )
+
+    def new_job(self, order: Order) -> NewJob:
+        """Return the job of an order."""
+        job_type = ARCHIVE if order.archive else order.kind.name
+        facts = {
+            "input_file_name": order.key,
+            "original_name": order.name,
+            "options": checked_options(order.kind, order.options),
+            "model": order.model or order.kind.model,
+            "model_version": order.version,
+            "traceparent": current_traceparent(),
+            **({"item_type": order.kind.name} if order.archive else {}),
+            **order.facts,
+        }
+        return NewJob(
+            order.job_id or new_id(job_type),
+            facts,
+            owner=order.owner,
+            priority=order.priority,
+            max_attempts=self._jobs.max_attempts,
+            retention=self._jobs.retention,
+            uses=(order.key,),
+            idempotency_key=order.idempotency_key,
+            batch=order.batch,
+        )
+
+    async def _submit_many(self, jobs: list[NewJob]) -> list[Submitted]:
+        return await self._store.submit(*jobs)
+
+    def _tell(self, order: Order, answer: Submitted) -> None:
+        if answer.created:
+            metrics.submitted.labels(order.kind.name).inc()
+            log.info("job-submitted", job=answer.id, owner=order.owner, file=order.key, batch=order.batch or None)
+
+
+def described(options: str) -> dict[str, Any]:
+    """Return options as they are kept in a job."""
+    return dict(json.loads(options or "{}"))

@@ -1,0 +1,179 @@
+"""Files that arrive: streamed to storage within limits, looked at, and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from services.frontend import metrics, sniff
+from services.frontend.multipart import Multipart, Part, boundary_of
+from services.frontend.settings import UploadSettings
+from shared.errors import InvalidInput, KioskError, NotFound, Retry
+from shared.storage import Storage
+
+log = structlog.get_logger(__name__)
+
+#: Folder in storage where all uploads are.
+UPLOADS = "uploads/"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A stored file: its key in storage, the name it was sent with, bytes, SHA-256 (hex) and media type."""
+
+    key: str
+    name: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+class Uploads:
+    """Receives files for one frontend."""
+
+    def __init__(self, settings: UploadSettings, storage: Storage) -> None:
+        """Store what comes in."""
+        self._settings = settings
+        self._storage = storage
+        self._running = 0
+
+    async def receive(self, chunks: AsyncIterator[bytes], filename: str, owner: str) -> Upload:
+        """Store one file as it arrives.
+
+        Raises:
+            InvalidInput: it is empty, of no known kind, or larger than allowed; nothing stays behind.
+            StorageFull, Retry: there is no room, or the storage is away.
+        """
+        name = sniff.base_name(filename)
+        limited = self._within_limits(chunks, name)
+        with self._counted():
+            head = await _head(limited)
+            kind = sniff.checked(name, head)
+            key = f"{UPLOADS}{secrets.token_hex(16)}{_ending(name) or kind.endings[0]}"
+            about = {"owner": owner, "name": name}
+            stored = await self._storage.put(key, _after(head, limited), kind.media_type, about)
+        metrics.uploads.labels("stored").inc()
+        log.info("file-stored", key=key, size=stored.size, owner=owner)
+        return Upload(key, name, stored.size, stored.sha256, kind.media_type)
+
+    def multipart(self, request: web.Request) -> Multipart:
+        """Return the parts of a request's body, read with patience but not for ever."""
+        content, idle = request.content, self._settings.idle_seconds
+
+        async def read() -> bytes:
+            try:
+                async with asyncio.timeout(idle):
+                    return await content.readany()
+            except TimeoutError as error:
+                raise InvalidInput(
+                    f"Nothing was sent for {idle:g} s: the upload was given up.", code="too-slow"
+                ) from error
+
+        boundary = boundary_of(request.headers.get("Content-Type", ""))
+        return Multipart(read, boundary, self._settings.max_parts)
+
+    async def owner_of(self, key: str) -> str | None:
+        """Return whose an uploaded file is; None where that is not recorded (somebody placed it in the storage).
+
+        Raises:
+            NotFound: there is no such file.
+        """
+        return (await self._storage.stat(key)).metadata.get("owner")
+
+    async def find(self, name: str, owner: str, *, must_exist: bool = True) -> str:
+        """Return the storage key of an uploaded file that an owner may use, named with or without its folder.
+
+        Raises:
+            NotFound: there is none, or it is another's.
+        """
+        key = key_of(name)
+        try:
+            whose = await self.owner_of(key)
+        except NotFound:
+            whose = "" if must_exist else owner
+        if whose is not None and whose != owner:
+            raise NotFound(f"There is no uploaded file {name!r}. Upload it first.", code="no-such-file")
+        return key
+
+    async def _within_limits(self, chunks: AsyncIterator[bytes], name: str) -> AsyncIterator[bytes]:
+        most, rate, idle = self._settings.max_bytes, self._settings.min_rate, self._settings.idle_seconds
+        size, started = 0, time.monotonic()
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > most:
+                raise InvalidInput(f"The file {name!r} is larger than the {most:,} bytes allowed.", code="too-large")
+            elapsed = time.monotonic() - started
+            if elapsed > idle and size < rate * (elapsed - idle):
+                raise InvalidInput(f"The upload is slower than {rate:,} bytes/s: it was given up.", code="too-slow")
+            metrics.upload_bytes.inc(len(chunk))
+            yield chunk
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._running >= self._settings.concurrent:
+            raise Retry(f"{self._running} uploads are being received already; try again in a moment.", after=2.0)
+        self._running += 1
+        metrics.uploading.inc()
+        try:
+            yield
+        except InvalidInput:
+            metrics.uploads.labels("refused").inc()
+            raise
+        except (KioskError, ConnectionError, asyncio.CancelledError):
+            metrics.uploads.labels("broken").inc()
+            raise
+        finally:
+            self._running -= 1
+            metrics.uploading.dec()
+
+
+async def first_file(parts: AsyncIterator[Part], field: str = "file") -> Part:
+    """Return the part that holds a file, from the field of a name.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    async for part in parts:
+        if part.name == field and part.filename is not None:
+            return part
+    raise InvalidInput(f"The body has no file in the field {field!r}.", code="no-file")
+
+
+def key_of(name: str) -> str:
+    """Return the storage key of an uploaded file that a client names.
+
+    Raises:
+        InvalidInput: no upload could have this name.
+    """
+    key = name if name.startswith(UPLOADS) else UPLOADS + name
+    if any(part in {"", ".", ".."} for part in key.split("/")) or not key.isprintable() or len(key.encode()) > 1024:
+        raise InvalidInput(f"{name[:80]!r} is not the name of an uploaded file.", code="bad-name")
+    return key
+
+
+def _ending(name: str) -> str:
+    length = len(sniff.ending_of(name))
+    return name[-length:] if length else ""
+
+
+async def _head(chunks: AsyncIterator[bytes]) -> bytes:
+    found = b""
+    while len(found) < sniff.HEAD:
+        chunk = await anext(chunks, b"")
+        if not chunk:
+            break
+        found += chunk
+    return found
+
+
+async def _after(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
