@@ -59,12 +59,7 @@ class Target:
         self._layout = (*stacks, *channels, *plane)
         self._stored = tuple(source.shape[axis] for axis in self._layout)
         self.path = path
-        self.shape = (
-            math.prod(source.shape[axis] for axis in stacks),
-            math.prod(source.shape[axis] for axis in channels),
-            source.shape[plane[0]],
-            source.shape[plane[1]],
-        )
+        self.shape = stacked(source.shape, axes)
         self.dtype = np.dtype(np.uint8) if source.dtype.kind == "b" else source.dtype.newbyteorder("=")
         self._written = 0
         created = np.lib.format.open_memmap(path, "w+", self.dtype, self.shape)
@@ -100,6 +95,13 @@ class Target:
     def _map(self) -> NDArray[Any]:
         stored = np.memmap(self.path, self.dtype, "r+", self._offset, self._stored)
         return np.asarray(stored).transpose(np.argsort(self._layout))
+
+
+def stacked(shape: tuple[int, ...], axes: Axes) -> tuple[int, int, int, int]:
+    """Return planes, channels, rows and columns of an array of a shape with decided axes."""
+    planes, channels = (math.prod(shape[axis] for axis in axes.of(kind)) for kind in (STACKED, CHANNEL))
+    rows, columns = (shape[axis] for axis in axes.of(SPATIAL))
+    return planes, channels, rows, columns
 
 
 def pieces(shape: tuple[int, ...], itemsize: int, limit: int = PIECE) -> Iterator[Region]:
