@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import sys
 from typing import Any
 
@@ -25,30 +27,41 @@ log = structlog.get_logger(__name__)
 async def main(process: Process[Settings]) -> None:
     """Serve all job types that are installed, or those that the settings name, until told to stop."""
     settings = process.settings
-    pipelines = discover(settings.work.types)
-    store = open_store(settings.redis.url.get_secret_value(), settings.redis.prefix)
-    async with contextlib.aclosing(store), open_bench(settings, store) as bench:
-        notifications = Notifications(settings.redis.url.get_secret_value(), settings.redis.prefix)
+    redis, work = settings.redis, settings.work
+    pipelines = discover(work.types)
+    store = open_store(redis.url.get_secret_value(), redis.prefix)
+    notifications = Notifications(redis.url.get_secret_value(), redis.prefix)
+    async with contextlib.aclosing(store), contextlib.aclosing(notifications), open_bench(settings, store) as bench:
         process.check("redis", store.ping)
         process.check("model server", ModelCheck(bench, pipelines))
-        if settings.redis.notifications:
+        if redis.notifications:
             process.task("notifications", notifications.run())
-        process.task("announce", _announce(store, pipelines, settings))
-        work, redis = settings.work, settings.redis
+        process.task("announce", _announce(bench, pipelines))
         capacity = Capacity(work.slots, work.lease, work.renew, redis.reconcile)
         worker = Worker(settings.name, store, notifications, list(pipelines), Runner(pipelines, bench), capacity)
-        worker.facts |= {"version": VERSION}
+        worker.facts |= {"version": VERSION, "host": socket.gethostname(), "pid": str(os.getpid())}
         await worker.run(process.stopping, settings.grace)
 
 
-async def _announce(store: JobStore, pipelines: dict[str, Pipeline[Any]], settings: Settings) -> None:
-    """Tell of the job types now and again, so that a Redis that was emptied learns of them."""
+async def _announce(bench: Bench, pipelines: dict[str, Pipeline[Any]]) -> None:
+    """Tell of job types and models now and again: models come and go, and a Redis may have been emptied."""
+    store = bench.store
     while True:
-        try:
-            await store.announce(*(type(pipeline).described() for pipeline in pipelines.values()))
-        except Retry as error:
-            log.warning("announce-failed", error=str(error))
-        await asyncio.sleep(settings.redis.reconcile)
+        for tell in (lambda: _announce_types(store, pipelines), lambda: _announce_models(bench)):
+            try:
+                await tell()
+            except Retry as error:
+                log.warning("announce-failed", error=str(error))
+        await asyncio.sleep(bench.settings.redis.reconcile)
+
+
+async def _announce_types(store: JobStore, pipelines: dict[str, Pipeline[Any]]) -> None:
+    await store.check_schema()
+    await store.announce(*(type(pipeline).described() for pipeline in pipelines.values()))
+
+
+async def _announce_models(bench: Bench) -> None:
+    await bench.store.announce_models(await bench.models.models())
 
 
 class ModelCheck:

@@ -88,7 +88,7 @@ class Worker:
         self._renew_now = asyncio.Event()
         self._finished: asyncio.Queue[tuple[Job, Done]] = asyncio.Queue()
         self._parked = False
-        self._stopping = False
+        self._jobs_ended = 0
         self.facts: dict[str, str] = {"types": ",".join(self._types), "slots": str(capacity.slots)}
 
     async def run(self, stopping: asyncio.Event, grace: float) -> None:
@@ -106,7 +106,6 @@ class Worker:
             try:
                 await _first_end([*keepers, claiming], stopping)
             finally:
-                self._stopping = True
                 # The keepers outlive the claiming: leases are renewed and results written while jobs finish.
                 await _cancelled(claiming)
                 await self._stop(grace)
@@ -197,6 +196,7 @@ class Worker:
             self._lost(job)
         else:
             metrics.jobs.labels(job.type, outcome).inc()
+            self._jobs_ended += 1
             log.info("job-ended", outcome=outcome)
             self._ended(job)
 
@@ -219,6 +219,7 @@ class Worker:
         for (job, done), accepted in zip(batch, written, strict=True):
             if accepted:
                 metrics.jobs.labels(job.type, "done").inc()
+                self._jobs_ended += 1
                 log.info("job-done", job=job.id, seconds=done.facts.get("total_time"))
                 self._ended(job)
             else:
@@ -227,7 +228,8 @@ class Worker:
     async def _keep_leases(self) -> None:
         while True:
             try:
-                await self._store.heartbeat(self.name, 3 * self._capacity.renew, self.facts)
+                facts = {**self.facts, "ended": str(self._jobs_ended)}
+                await self._store.heartbeat(self.name, 3 * self._capacity.renew, facts)
                 await self._renew()
             except Retry as error:
                 log.warning("renewal-failed", error=str(error))
