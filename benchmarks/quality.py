@@ -183,7 +183,10 @@ def table(sets: Iterable[Set]) -> list[dict[str, Any]]:
             ("NuclearSegmentation, automatic scale", auto),
             ("NuclearSegmentation, no scaling", bundled("NuclearSegmentation", 1.0)),
             ("Otsu + distance transform watershed", otsu),
-            (f"classical tuned on this truth ({best.threshold}, {best.smoothing:g}, {best.mix:g}, {best.distance})", best),
+            (
+                f"classical tuned on this truth ({best.threshold}, {best.smoothing:g}, {best.mix:g}, {best.distance})",
+                best,
+            ),
         ]
         tallies = [_print_row(data, name, method) for name, method in methods]
         rows += _rows(data.name, tallies[0], tallies[2], tallies[3])

@@ -16,14 +16,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One synthetic image: ``image`` float32 (H, W) in sensor counts, ``labels`` int32 (H, W), 0 background."""
+    """One synthetic image with its truth.
 
-    image: NDArray[np.float32]
+    ``channels``: float32 (C, H, W) in sensor counts. ``labels``: int32 (K, H, W), one image for each kind of object
+    in the order of the model's card, 0 background.
+    """
+
+    channels: NDArray[np.float32]
     labels: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class Look:
     """What all nuclei of one scene have in common."""
 
     diameter: float  # pixels, mean
@@ -37,18 +41,18 @@ class _Look:
 
 def nuclei_scene(rng: np.random.Generator, size: int, diameter: tuple[float, float] = (13.0, 40.0)) -> Scene:
     """A scene of ``size`` x ``size`` pixels, of nuclei with a mean diameter within ``diameter`` pixels."""
-    look = _look(rng, diameter)
+    look = draw_look(rng, diameter)
     labels = np.zeros((size, size), np.int32)
     light = np.zeros((size, size), np.float32)
     if rng.random() > 0.04:  # a few scenes stay empty, so that noise is not taken for nuclei
-        _fill(rng, look, labels, light)
-    image = _expose(rng, light, look)
-    return Scene(image, labels)
+        fill(rng, look, labels, light)
+    return Scene(expose(rng, light, look)[np.newaxis], labels[np.newaxis])
 
 
-def _look(rng: np.random.Generator, diameter: tuple[float, float]) -> _Look:
+def draw_look(rng: np.random.Generator, diameter: tuple[float, float]) -> Look:
+    """What the nuclei of one scene have in common, with a mean diameter within ``diameter`` pixels."""
     low, high = np.log(diameter[0]), np.log(diameter[1])
-    return _Look(
+    return Look(
         diameter=float(np.exp(rng.uniform(low, high))),
         spread=float(rng.uniform(0.08, 0.35)),
         roundness=float(rng.uniform(0.2, 1.0)),
@@ -59,7 +63,7 @@ def _look(rng: np.random.Generator, diameter: tuple[float, float]) -> _Look:
     )
 
 
-def _fill(rng: np.random.Generator, look: _Look, labels: NDArray[np.int32], light: NDArray[np.float32]) -> None:
+def fill(rng: np.random.Generator, look: Look, labels: NDArray[np.int32], light: NDArray[np.float32]) -> None:
     """Draw nuclei into ``labels`` and ``light`` until the wanted cover is reached."""
     size = labels.shape[0]
     cover = rng.uniform(0.03, 0.6) * size * size
@@ -68,19 +72,25 @@ def _fill(rng: np.random.Generator, look: _Look, labels: NDArray[np.int32], ligh
     for _ in range(int(4 * cover / (0.6 * look.diameter**2)) + 4):
         if covered > cover:
             break
-        mitotic = rng.random() < 0.04
-        mask = _shape(rng, look, mitotic)
+        mitotic = rng.random() < 0.06
+        turn = rng.uniform(0, 2 * np.pi)
+        mask = _shape(rng, look, mitotic, turn)
         radius = float(np.sqrt(mask.sum() / np.pi))
         y, x = _place(rng, look, centres, radius, size)
-        drawn = _draw(rng, look, labels, light, mask, (y, x), number + 1, mitotic)
-        if drawn:
-            number += 1
-            covered += drawn
-            centres.append((y, x, radius))
+        places = [(y, x)]
+        if mitotic and rng.random() < 0.5:  # anaphase: a second plate, parallel to the first
+            gap = radius * rng.uniform(1.3, 3.5)
+            places.append((y + gap * np.cos(turn), x - gap * np.sin(turn)))
+        for place in places:
+            drawn = _draw(rng, look, labels, light, mask, place, number + 1, mitotic)
+            if drawn:
+                number += 1
+                covered += drawn
+                centres.append((*place, radius))
 
 
 def _place(
-    rng: np.random.Generator, look: _Look, centres: list[tuple[float, float, float]], radius: float, size: int
+    rng: np.random.Generator, look: Look, centres: list[tuple[float, float, float]], radius: float, size: int
 ) -> tuple[float, float]:
     if centres and rng.random() < look.cluster:
         y, x, other = centres[int(rng.integers(len(centres)))]
@@ -89,7 +99,7 @@ def _place(
     return float(rng.uniform(-radius, size + radius)), float(rng.uniform(-radius, size + radius))
 
 
-def _shape(rng: np.random.Generator, look: _Look, mitotic: bool) -> NDArray[np.bool_]:
+def _shape(rng: np.random.Generator, look: Look, mitotic: bool, turn: float) -> NDArray[np.bool_]:
     """One outline as a filled mask: an ellipse with a wavy radius, sometimes bent; a bar when in mitosis."""
     radius = max(3.0, look.diameter / 2 * np.exp(rng.normal(0, look.spread)))
     ratio = 1 + abs(rng.normal(0, 0.35))
@@ -98,21 +108,34 @@ def _shape(rng: np.random.Generator, look: _Look, mitotic: bool) -> NDArray[np.b
     a, b = radius * np.sqrt(ratio), radius / np.sqrt(ratio)
     reach = int(np.ceil(a * 1.7)) + 2
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-    turn = rng.uniform(0, 2 * np.pi)
     u, v = x * np.cos(turn) + y * np.sin(turn), -x * np.sin(turn) + y * np.cos(turn)
-    if rng.random() < 0.3:
-        v = v + rng.uniform(-0.5, 0.5) * u * u / a  # a bean
+    if rng.random() < 0.35:
+        v = v + rng.uniform(-0.7, 0.7) * u * u / a  # a bean
     angle = np.arctan2(v / b, u / a)
     wave = np.ones_like(u)
     for order in (2, 3, 4, 5):
         depth = rng.normal(0, 0.09 * (1 - look.roundness) * 2 / order + 0.012)
         wave += depth * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
+    if not mitotic and rng.random() < 0.3:
+        wave *= _notches(rng, angle)
     return np.asarray((u / a) ** 2 + (v / b) ** 2 <= wave**2)
+
+
+def _notches(rng: np.random.Generator, angle: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Dents of an outline, of one nucleus all the same: a kidney with one, a peanut with two."""
+    first = rng.choice([0.5, 1.5]) * np.pi + rng.normal(0, 0.4)  # on a long side
+    depth, width = rng.uniform(0.08, 0.35), rng.uniform(0.25, 0.6)
+    result = np.ones_like(angle)
+    for place in (first, first + np.pi + rng.normal(0, 0.3))[: 1 + int(rng.random() < 0.3)]:
+        away = np.angle(np.exp(1j * (angle - place)))
+        result -= (depth * np.exp(-((away / width) ** 2))).astype(np.float32)
+        depth *= 0.6
+    return result
 
 
 def _draw(
     rng: np.random.Generator,
-    look: _Look,
+    look: Look,
     labels: NDArray[np.int32],
     light: NDArray[np.float32],
     mask: NDArray[np.bool_],
@@ -141,12 +164,12 @@ def _draw(
     return int(free.sum())
 
 
-def _profile(rng: np.random.Generator, look: _Look, mask: NDArray[np.bool_], mitotic: bool) -> NDArray[np.float32]:
+def _profile(rng: np.random.Generator, look: Look, mask: NDArray[np.bool_], mitotic: bool) -> NDArray[np.float32]:
     """The light of one nucleus: brightness times a profile between flat and domed, times texture."""
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     dome = (depth / max(float(depth.max()), 1.0)) ** rng.uniform(0.05, 0.7)
-    bright = np.exp(rng.normal(0, look.contrast)) * (rng.uniform(1.5, 4) if mitotic else 1)
-    grain = _smooth_noise(rng, mask.shape, max(1.0, look.diameter * rng.uniform(0.05, 0.2)))
+    bright = np.exp(rng.normal(0, look.contrast)) * (rng.uniform(1.5, 7) if mitotic else 1)
+    grain = smooth_noise(rng, mask.shape, max(1.0, look.diameter * rng.uniform(0.05, 0.2)))
     texture = np.clip(1 + look.texture * grain, 0.15, 2.5)
     if rng.random() < 0.35:  # nucleoli: dark or bright spots
         for _ in range(int(rng.integers(1, 4))):
@@ -162,7 +185,7 @@ def _spot(rng: np.random.Generator, shape: tuple[int, ...], diameter: float) -> 
     return np.asarray(1 + rng.uniform(-0.6, 0.7) * bump, np.float32)
 
 
-def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], width: float) -> NDArray[np.float32]:
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], width: float) -> NDArray[np.float32]:
     """Noise of unit variance whose grains are about ``width`` pixels wide; drawn small and enlarged."""
     small = [max(2, int(np.ceil(n / width)) + 1) for n in shape]
     grain = rng.normal(0, 1, small).astype(np.float32)
@@ -170,24 +193,24 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], width: float
     return np.asarray(large / (float(large.std()) + 1e-6), np.float32)
 
 
-def _expose(rng: np.random.Generator, light: NDArray[np.float32], look: _Look) -> NDArray[np.float32]:
+def expose(rng: np.random.Generator, light: NDArray[np.float32], look: Look) -> NDArray[np.float32]:
     """What the sensor reads of ``light``: optics, background, uneven lighting, debris, noise, depth of bits."""
     size = light.shape[0]
     blur = rng.uniform(0.02, 0.09) * look.diameter if rng.random() < 0.8 else 0.4
     image = cv2.GaussianBlur(light, (0, 0), max(0.4, blur))
-    if rng.random() < 0.6:  # light from out of focus planes and cytoplasm
+    if rng.random() < 0.7:  # light from out of focus planes and cytoplasm
         haze = cv2.GaussianBlur(light, (0, 0), look.diameter * rng.uniform(0.3, 1.2))
         image += rng.uniform(0, 0.35) * haze
     if rng.random() < 0.5:  # nuclei out of focus that are not in the truth
         for _ in range(int(rng.integers(1, 4))):
             image += rng.uniform(0.03, 0.15) * _blob(rng, size, look.diameter * rng.uniform(0.6, 1.5))
     if rng.random() < 0.5:
-        for _ in range(int(rng.integers(1, 6))):  # debris: small and bright
-            image += rng.uniform(0.2, 2.0) * _blob(rng, size, max(0.8, look.diameter * rng.uniform(0.03, 0.07)))
+        for _ in range(int(rng.integers(1, 8))):  # debris: small and bright, dots and fibres
+            image += _debris(rng, size, look.diameter)
     base = rng.uniform(0.0, 0.5)
-    image += base * (1 + rng.uniform(0, 0.4) * _smooth_noise(rng, light.shape, size / rng.uniform(1.5, 5)))
+    image += base * (1 + rng.uniform(0, 0.4) * smooth_noise(rng, light.shape, size / rng.uniform(1.5, 5)))
     if rng.random() < 0.6:  # uneven lighting
-        image *= np.clip(1 + rng.uniform(0, 0.3) * _smooth_noise(rng, light.shape, size / 1.5), 0.25, 2)
+        image *= np.clip(1 + rng.uniform(0, 0.3) * smooth_noise(rng, light.shape, size / 1.5), 0.25, 2)
     return _sense(rng, np.maximum(image, 0))
 
 
@@ -196,6 +219,18 @@ def _blob(rng: np.random.Generator, size: int, width: float) -> NDArray[np.float
     along = np.arange(size, dtype=np.float32)
     rows, columns = (np.exp(-((along - m) ** 2) / (2 * width**2)) for m in middle)
     return np.asarray(np.outer(rows, columns), np.float32)
+
+
+def _debris(rng: np.random.Generator, size: int, diameter: float) -> NDArray[np.float32]:
+    """One thing that is too small for a nucleus, in its own brightness: a dot, or a fibre a few times as long."""
+    width = max(0.8, diameter * rng.uniform(0.03, 0.1))
+    length = width * (rng.uniform(2, 6) if rng.random() < 0.35 else 1)
+    middle, turn = rng.uniform(0, size, 2), rng.uniform(0, np.pi)
+    y, x = (np.arange(size, dtype=np.float32) - m for m in middle)
+    along = x[np.newaxis, :] * np.cos(turn) + y[:, np.newaxis] * np.sin(turn)
+    across = y[:, np.newaxis] * np.cos(turn) - x[np.newaxis, :] * np.sin(turn)
+    light = np.exp(np.log(0.1) + rng.random() * np.log(30))  # 0.1 to 3
+    return np.asarray(light * np.exp(-((along / length) ** 2 + (across / width) ** 2) / 2), np.float32)
 
 
 def _sense(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Train a bundled model on synthetic scenes and write it as ONNX.
 
-    python -m services.triton.training.train --out model.onnx --minutes 12
+    python -m services.triton.training.train NuclearSegmentation --out model.onnx --minutes 20
 
 Needs torch and onnx besides the model server's own environment; the seed makes the images reproducible.
 """
@@ -8,6 +8,7 @@ Needs torch and onnx besides the model server's own environment; the seed makes 
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import time
 from pathlib import Path
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from services.triton.training.nuclei import nuclei_scene
+from services.triton.training.scenes import GENERATORS
 from services.triton.training.targets import border_weight, inner_distance
 from services.triton.training.unet import UNet
 
 SCENE, CROP, BATCH = 256, 192, 8
 RATE = 4e-3
+PER_KIND = 3  # planes of truth for each kind of object: inner distance, foreground, weight
 
 
 def main() -> None:
@@ -31,36 +33,44 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     began = time.monotonic()
-    data = make_set(options.scenes, options.seed, options.threads)
+    data, channels = make_set(options.model, options.scenes, options.seed, options.threads)
     print(f"{options.scenes} scenes made in {time.monotonic() - began:.0f} s", flush=True)
-    net = UNet().to(memory_format=torch.channels_last)
+    net = UNet(channels, (data.shape[1] - channels) // PER_KIND).to(memory_format=torch.channels_last)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
     train(net, data, options.minutes * 60, options.seed, options.out)
     export(net, options.out)
 
 
-def make_set(scenes: int, seed: int, workers: int) -> NDArray[np.float32]:
-    """Scenes with their truth: float32 (scenes, 4, SCENE, SCENE): image, inner distance, foreground, weight."""
+def make_set(model: str, scenes: int, seed: int, workers: int) -> tuple[NDArray[np.float32], int]:
+    """Scenes with their truth: float32 (scenes, C + 3 K, SCENE, SCENE), and C.
+
+    The channels, then for each kind of object its inner distance, foreground and weight.
+    """
+    seeds = range(seed * 1_000_000, seed * 1_000_000 + scenes)
+    first = GENERATORS[model](np.random.default_rng(0), SCENE)
     with multiprocessing.get_context("fork").Pool(workers) as pool:
-        return np.stack(list(pool.imap(_make_one, range(seed * 1_000_000, seed * 1_000_000 + scenes), 8)))
+        return np.stack(list(pool.imap(functools.partial(_make_one, model), seeds, 8))), len(first.channels)
 
 
-def _make_one(seed: int) -> NDArray[np.float32]:
-    scene = nuclei_scene(np.random.default_rng(seed), SCENE)
-    front = (scene.labels > 0).astype(np.float32)
-    return np.stack((scene.image, inner_distance(scene.labels), front, border_weight(scene.labels)))
+def _make_one(model: str, seed: int) -> NDArray[np.float32]:
+    scene = GENERATORS[model](np.random.default_rng(seed), SCENE)
+    parts = [*scene.channels]
+    for labels in scene.labels:
+        parts += [inner_distance(labels), (labels > 0).astype(np.float32), border_weight(labels)]
+    return np.stack(parts)
 
 
 def train(net: UNet, data: NDArray[np.float32], seconds: float, seed: int, out: Path) -> None:
     """Train for ``seconds``; the rate rises, then falls to zero as a cosine of the time used."""
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-3)
+    channels = net.down[0][0].in_channels
     began, step, losses, saved = time.monotonic(), 0, [], 0.0
     net.train()
     while (share := (time.monotonic() - began) / seconds) < 1:
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1.0, step / 100 + 0.01) * 0.5 * (1 + np.cos(np.pi * share))
-        image, truth = _batch(rng, data)
+        image, truth = _batch(rng, data, channels)
         loss = _loss(net.logits(image), truth)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -76,18 +86,18 @@ def train(net: UNet, data: NDArray[np.float32], seconds: float, seed: int, out: 
             net.train()
 
 
-def _batch(rng: np.random.Generator, data: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-    """BATCH random crops, turned and mirrored, with a random intensity window: image and truth."""
+def _batch(rng: np.random.Generator, data: NDArray[np.float32], channels: int) -> tuple[Tensor, Tensor]:
+    """BATCH random crops, turned and mirrored, with random intensity windows: image and truth."""
     crops = []
     for index in rng.integers(len(data), size=BATCH):
         y, x = rng.integers(SCENE - CROP + 1, size=2)
         crop = data[index, :, y : y + CROP, x : x + CROP]
         crop = np.rot90(crop, int(rng.integers(4)), (1, 2))
         crop = crop[:, :, ::-1] if rng.random() < 0.5 else crop
-        crop = np.concatenate((_window(rng, crop[:1], data[index, 0]), crop[1:]))
-        crops.append(crop)
+        seen = [_window(rng, crop[c], data[index, c]) for c in range(channels)]
+        crops.append(np.concatenate((np.stack(seen), crop[channels:])))
     batch = torch.from_numpy(np.stack(crops))
-    return batch[:, :1].contiguous(memory_format=torch.channels_last), batch[:, 1:]
+    return batch[:, :channels].contiguous(memory_format=torch.channels_last), batch[:, channels:]
 
 
 def _window(rng: np.random.Generator, crop: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -100,6 +110,15 @@ def _window(rng: np.random.Generator, crop: NDArray[np.float32], whole: NDArray[
 
 
 def _loss(logits: Tensor, truth: Tensor) -> Tensor:
+    kinds = truth.shape[1] // PER_KIND
+    each = [
+        _loss_of_kind(logits[:, 2 * k : 2 * k + 2], truth[:, PER_KIND * k : PER_KIND * k + PER_KIND])
+        for k in range(kinds)
+    ]
+    return torch.stack(each).mean()
+
+
+def _loss_of_kind(logits: Tensor, truth: Tensor) -> Tensor:
     distance, front, weight = truth[:, 0], truth[:, 1], truth[:, 2]
     guess = torch.sigmoid(logits)
     cross = (functional.binary_cross_entropy_with_logits(logits[:, 1], front, reduction="none") * weight).mean()
@@ -128,6 +147,7 @@ def export(net: UNet, out: Path) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=sorted(GENERATORS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--scenes", type=int, default=3000)

@@ -1,0 +1,108 @@
+"""Choose a model's post-processing on synthetic scenes: ``python -m benchmarks.calibrate NuclearSegmentation``.
+
+The scenes come from the model's own generator with seeds that training never used. No real image is read: those
+are for ``benchmarks.quality`` alone. What is best here goes into the model's card by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.metrics import Tally
+from benchmarks.quality import MODELS, params_of
+from services.consumer.imaging.normalise import plane_window
+from services.consumer.imaging.watershed import watershed
+from services.triton.training.scenes import GENERATORS
+from shared.dense import ModelCard, Net, predict, read_card
+from shared.dense.scale import estimate_zoom
+from shared.dense.weights import load_net
+
+SEED = 900_000_000  # far from what training uses
+SIDE = 384
+FOREGROUND = (0.4, 0.5, 0.6, 0.7)
+SMOOTHING = (0.7, 1.0, 1.5)
+HEIGHTS = (0.06, 0.1, 0.15, 0.2, 0.25)
+SIZES = (25.0, 40.0, 60.0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Example:
+    """A synthetic image (H, W, C), the truth of each kind of object, and how the product would read it."""
+
+    image: NDArray[np.float32]
+    truths: list[NDArray[np.int32]]
+    window: NDArray[np.float32]
+    zoom: float
+
+
+def examples(card: ModelCard, count: int, *, scaled: bool) -> list[Example]:
+    """``count`` scenes of the model's generator that it was not trained on."""
+    result = []
+    for seed in range(SEED, SEED + count):
+        scene = GENERATORS[card.name](np.random.default_rng(seed), SIDE)
+        image = np.moveaxis(scene.channels, 0, -1)
+        how = card.normalisation
+        window = plane_window(image, low=how.low, high=how.high, nonzero=how.of == "non-zero")
+        result.append(Example(image, list(scene.labels), window, estimate_zoom(image, card) if scaled else 1.0))
+    return result
+
+
+def tally(scenes: list[Example], maps: list[NDArray[np.uint8]], card: ModelCard) -> list[Tally]:
+    """The figures of each kind of object with the card's post-processing."""
+    tallies = [Tally() for _ in card.objects]
+    for scene, each in zip(scenes, maps, strict=True):
+        for kind, result in enumerate(tallies):
+            shape = scene.truths[kind].shape
+            result.add(scene.truths[kind], watershed(each[kind], params_of(card), (shape[0], shape[1])))
+    return tallies
+
+
+def search(scenes: list[Example], card: ModelCard, net: Net) -> list[tuple[float, float, dict[str, Any]]]:
+    """All settings: mean over the kinds of object of F1 at 0.5 and of mAP, and the setting; best first."""
+    found = []
+    for foreground in FOREGROUND:
+        chosen = _with(card, foreground=foreground)
+        maps = [predict(each.image, each.window, each.zoom, chosen, net) for each in scenes]
+        for smoothing, h, size in itertools.product(SMOOTHING, HEIGHTS, SIZES):
+            setting = {"smoothing": smoothing, "h": h, "min_size": size, "max_hole": size}
+            tallies = tally(scenes, maps, _with(chosen, **setting))
+            f1 = float(np.mean([each.f1(0.5) for each in tallies]))
+            precision = float(np.mean([each.average_precision for each in tallies]))
+            found.append((f1, precision, {"foreground": foreground, **setting}))
+    return sorted(found, key=lambda each: -(each[0] + each[1]))
+
+
+def _with(card: ModelCard, **setting: float) -> ModelCard:
+    return dataclasses.replace(card, postprocessing=dataclasses.replace(card.postprocessing, **setting))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calibrate", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--weights", type=Path, help="folder with the weights (default: the newest version)")
+    parser.add_argument("--scenes", type=int, default=60)
+    parser.add_argument("--no-scaling", action="store_true", help="as if the zoom were given as 1")
+    options = parser.parse_args()
+    folder = MODELS / options.model
+    newest = max((each.name for each in folder.iterdir() if each.name.isdecimal()), key=int)
+    card, net = read_card(folder, newest), load_net(options.weights or folder / newest)
+    scenes = examples(card, options.scenes, scaled=not options.no_scaling)
+    print(f"{len(scenes)} scenes, zoom {min(s.zoom for s in scenes):.2f} to {max(s.zoom for s in scenes):.2f}")
+    maps = [predict(each.image, each.window, each.zoom, card, net) for each in scenes]
+    for kind, now in zip(card.objects, tally(scenes, maps, card), strict=True):
+        print(
+            f"the card, {kind.name}: F1 {now.f1(0.5):.4f}  F1@0.75 {now.f1(0.75):.4f}  mAP {now.average_precision:.4f}"
+        )
+    for f1, precision, setting in search(scenes, card, net)[:12]:
+        print(f"F1 {f1:.4f}  mAP {precision:.4f}  {setting}")
+
+
+if __name__ == "__main__":
+    main()
