@@ -81,9 +81,10 @@ def is_order(letters: str) -> bool:
 def guess(shape: Sequence[int], named: str = "") -> str:
     """Work out the order of an array's axes from its shape.
 
-    The spatial axes are the two neighbouring axes with the largest product (the later pair of equals), of the
-    rest the last one with at most 4 entries and more than one is the channels, all others are stacks. Axes that
-    the file names keep their names.
+    The spatial axes are two neighbouring axes: of equal length where there are such of more than 4 entries, since
+    cameras are square more often than stacks are as deep as they are wide; of these, else of all, the pair with
+    the largest product, and of equals the last. Of the rest the last axis with two to 4 entries is the channels,
+    all others are stacks. Axes that the file names keep their names.
 
     Raises:
         InvalidInput: more axes than there are names for.
@@ -95,7 +96,7 @@ def guess(shape: Sequence[int], named: str = "") -> str:
         pairs = [i for i in range(len(shape) - 1) if letters[i] == letters[i + 1] == "?"]
         if not pairs:
             raise InvalidInput(f"No image plane was found in an array of shape {tuple(shape)}.", code="axes")
-        row = max(pairs, key=lambda i: (shape[i] * shape[i + 1], i))
+        row = max(pairs, key=lambda i: (shape[i] == shape[i + 1] > MAX_CHANNELS, shape[i] * shape[i + 1], i))
         letters[row : row + 2] = "Y", "X"
     small = [i for i, a in enumerate(letters) if a == "?" and 1 < shape[i] <= MAX_CHANNELS]
     if small and not set(CHANNEL) & set(letters):

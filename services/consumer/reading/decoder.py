@@ -73,7 +73,7 @@ class Decoder:
                 try:
                     answer = await self._ask(request, fresh=True)
                 except _Crashed as again:
-                    target.unlink(missing_ok=True)
+                    await asyncio.to_thread(target.unlink, missing_ok=True)
                     raise _blame(again.args[0]) from again
         return self._read(answer)
 
@@ -104,14 +104,8 @@ class Decoder:
     def _read(self, answer: dict[str, Any]) -> Decoded:
         if "decoded" in answer:
             found = answer["decoded"]
-            return Decoded(
-                **found
-                | {
-                    "path": Path(found["path"]),
-                    "shape": tuple(found["shape"]),
-                    "channel_names": tuple(found["channel_names"]),
-                }
-            )
+            shape, names = tuple(found["shape"]), tuple(found["channel_names"])
+            return Decoded(**found | {"path": Path(found["path"]), "shape": shape, "channel_names": names})
         if answer.get("full"):
             raise StorageFull("There is no room for the decoded image; free some in the consumer's scratch folder.")
         log.info("image-refused", code=answer["code"], reason=answer["invalid"], detail=answer.get("detail", ""))

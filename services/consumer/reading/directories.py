@@ -1,6 +1,7 @@
-"""The chain of a TIFF file's directories, walked before a library parses it: circles, ends beyond the file, tags that lie.
+"""The chain of a TIFF file's directories, walked before a library parses it, since a chain can run in a circle.
 
-Format: Adobe, TIFF revision 6.0 (1992), section 2; BigTIFF as Aldus' successors agreed in 2007 (version 43, 8-byte offsets).
+Format: Adobe, TIFF revision 6.0 (1992), section 2; BigTIFF (2007) is the same with version 43 and offsets
+of 8 bytes.
 """
 
 from __future__ import annotations

@@ -82,10 +82,10 @@ def _answer(request: dict[str, str], limits: ReadLimits) -> dict[str, Any]:
     try:
         decoded = decode(Path(request["source"]), target, limits, request["dimension_order"])
     except InvalidInput as error:
-        answer = {"invalid": str(error), "code": error.code, "detail": repr(error.__cause__)[:500]}
+        answer: dict[str, Any] = {"invalid": str(error), "code": error.code, "detail": repr(error.__cause__)[:500]}
     except MemoryError:
         answer = {
-            "invalid": f"Decoding the file takes more memory than the {limits.bytes:,} bytes allowed (setting {MEMORY}).",
+            "invalid": f"Decoding the file takes more memory than {limits.bytes:,} bytes (setting {MEMORY}).",
             "code": "too-large",
         }
     except Exception as error:  # noqa: BLE001  # whatever a library raises on a file made to break it

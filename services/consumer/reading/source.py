@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from services.consumer.imaging.axes import CHANNEL, SPATIAL, STACKED, Axes
 
-Region = tuple[slice | int, ...]
+Region = tuple[Any, ...]
+"""An index of an array: slices and whole numbers, perhaps an ellipsis."""
 
 #: Bytes of a piece that is read or copied at once.
 PIECE = 1 << 25

@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from services.consumer.imaging.axes import MAX_CHANNELS
 from services.consumer.reading.directories import check_directories
 from services.consumer.reading.limits import ReadLimits, check_piece, check_shape
 from services.consumer.reading.source import Source, Target, copy_raw
@@ -85,8 +86,8 @@ def _largest(file: Any) -> Any:
 def _named(series: Any) -> str:
     """Return the names of the axes as far as the file is sure of them."""
     axes = str(series.axes)
-    # An array that was written without names has its last two axes called Y and X whatever they are.
-    unsure = series.kind == "shaped" and "Q" in axes
+    # An array that was written without names has its last two axes called Y and X, even where they cannot be.
+    unsure = series.kind == "shaped" and "Q" in axes and series.shape[-1] <= MAX_CHANNELS < series.shape[-2]
     names = ""
     for letter in axes:
         if letter in _PLAIN and not (unsure and letter in "YX"):
@@ -178,4 +179,4 @@ def _leading(shape: tuple[int, ...], pages: int, of_page: int) -> tuple[int, ...
 
 def _inverted(piece: NDArray[Any]) -> NDArray[Any]:
     """Turn samples that count from white into samples that count from black."""
-    return np.invert(piece)
+    return np.asarray(np.invert(piece))

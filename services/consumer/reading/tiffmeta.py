@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from typing import Any
-from xml.etree import ElementTree  # noqa: S405  # in a process bounded in memory and time; expat caps expansion
+from xml.etree import ElementTree
 
 # Micrometres of one unit, as OME and ImageJ write them.
 _UNITS = {
-    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0, "\\u00b5m": 1.0,
+    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
+    "micrometer": 1.0, "micrometre": 1.0, "\\u00b5m": 1.0,
     "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "m": 1e6, "å": 1e-4, "pm": 1e-6,
     "inch": 25400.0, "in": 25400.0,
 }  # fmt: skip
@@ -56,7 +57,7 @@ def _short(names: Any) -> tuple[str, ...]:
     return tuple(str(name)[:_LETTERS] for name in list(names)[:_NAMES])
 
 
-def _of_ome(file: Any, page: Any) -> float | None:
+def _of_ome(file: Any, _page: Any) -> float | None:
     if not file.is_ome:
         return None
     pixels = _ome_pixels(file)
@@ -70,7 +71,7 @@ def _of_imagej(file: Any, page: Any) -> float | None:
     return unit / _per_unit(page)
 
 
-def _of_lsm(file: Any, page: Any) -> float | None:
+def _of_lsm(file: Any, _page: Any) -> float | None:
     return float(file.lsm_metadata["VoxelSizeX"]) * 1e6 if file.is_lsm else None
 
 
@@ -88,7 +89,7 @@ def _per_unit(page: Any) -> float:
 
 def _ome_pixels(file: Any) -> ElementTree.Element:
     """Return the Pixels element of the first image."""
-    root = ElementTree.fromstring(file.ome_metadata)  # noqa: S314  # see the import
+    root = ElementTree.fromstring(file.ome_metadata)  # noqa: S314  # this process is bounded, and expat caps expansion
     for element in root.iter():
         if _tag(element) == "Pixels":
             return element

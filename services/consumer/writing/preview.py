@@ -1,0 +1,86 @@
+"""What the page draws: a small grey picture of a plane and its labels as colours."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from services.consumer.imaging.normalise import plane_window, rescale
+
+#: Source pixels that are averaged at once.
+_PIXELS = 1 << 24
+_LEVEL = 1
+
+
+def write_preview(
+    image_yx: NDArray[Any], labels_yx: NDArray[Any] | None, folder: Path, limit: int = 2048
+) -> tuple[Path, Path | None]:
+    """Write ``preview.png`` and, where there are labels, ``labels.png``, of one size.
+
+    Args:
+        image_yx: (Y, X), any real dtype; a memory map is read in strips.
+        labels_yx: integers (Y, X) below 2**24, 0 background; None for none.
+        folder: to write into.
+        limit: pixels on the longer side, at most.
+
+    Returns:
+        The picture, uint8, from the 0.1th to the 99.9th percentile; and the labels, RGB with the label's number
+        as r + 256 g + 65536 b, each pixel that of the nearest in the image.
+    """
+    rows, columns = image_yx.shape
+    share = min(1.0, limit / max(rows, columns))
+    size = max(1, round(rows * share)), max(1, round(columns * share))
+    small = _reduce(image_yx, size)
+    grey = np.rint(rescale(small[..., np.newaxis], plane_window(small))[..., 0] * 255).astype(np.uint8)
+    picture = folder / "preview.png"
+    picture.write_bytes(imagecodecs.png_encode(grey, level=_LEVEL))
+    if labels_yx is None:
+        return picture, None
+    coloured = folder / "labels.png"
+    coloured.write_bytes(imagecodecs.png_encode(_as_rgb(_nearest(labels_yx, size)), level=_LEVEL))
+    return picture, coloured
+
+
+def _reduce(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Average a plane down to a size: squares of a whole number of pixels first, strip by strip; float32."""
+    if image.shape == size:
+        return _real(image)
+    rows, columns = image.shape
+    side = max(1, math.floor(min(rows / size[0], columns / size[1])))
+    width = columns // side
+    height = rows // side
+    out = np.empty((height, width), np.float32)
+    step = max(1, _PIXELS // (columns * side))
+    for top in range(0, height, step):
+        bottom = min(height, top + step)
+        strip = _real(image[top * side : bottom * side, : width * side])
+        out[top:bottom] = cv2.resize(strip, (width, bottom - top), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(out, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _real(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return float32; what is not finite or out of its range becomes 0."""
+    with np.errstate(over="ignore"):
+        real = np.asarray(image, np.float32)
+    if image.dtype.kind == "f":
+        real = np.nan_to_num(real, nan=0, posinf=0, neginf=0)
+    return real
+
+
+def _nearest(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint32]:
+    y, x = (
+        ((np.arange(short) + 0.5) * full / short).astype(np.int64)
+        for short, full in zip(size, labels.shape, strict=True)
+    )
+    small = labels if labels.shape == size else labels[y[:, np.newaxis], x]
+    return np.asarray(small, np.uint32)
+
+
+def _as_rgb(labels: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    return np.stack([(labels >> shift & 0xFF).astype(np.uint8) for shift in (0, 8, 16)], axis=-1)
