@@ -1,0 +1,182 @@
+"""Every values file in ``ci/`` renders to objects that the oldest and the newest supported Kubernetes accept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from tests.fixtures.helm import CASES, CHART, of_kind, pod_specs, rendered, run_helm, template
+
+OLDEST, NEWEST = "1.25", "1.37"
+#: Kinds of others (Prometheus operator, Gateway API, KEDA) have no schema in Kubernetes itself.
+FOREIGN = ("monitoring.coreos.com/", "gateway.networking.k8s.io/", "keda.sh/")
+
+
+def test_lint_is_clean() -> None:
+    done = run_helm("lint", "--strict", str(CHART))
+    assert "0 chart(s) failed" in done.stdout
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lint_of_each_case(case: str) -> None:
+    run_helm("lint", "--strict", str(CHART), "--values", str(CHART / "ci" / f"{case}-values.yaml"))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_objects_are_valid(case: str, version: str) -> None:
+    own = [each for each in rendered(case) if not each["apiVersion"].startswith(FOREIGN)]
+    assert len(own) > 15
+    for each in own:
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_validation_can_fail() -> None:
+    deployment = of_kind(rendered("kind"), "Deployment")[0]
+    deployment["spec"]["replica"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, NEWEST, strict=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_names_are_unique_and_namespaced(case: str) -> None:
+    objects = rendered(case)
+    names = [(each["apiVersion"], each["kind"], each["metadata"]["name"]) for each in objects]
+    assert len(names) == len(set(names))
+    for each in objects:
+        assert each["kind"] == "PriorityClass" or each["metadata"]["namespace"] == "lab"
+        assert len(each["metadata"]["name"]) <= 63
+        assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == "kiosk"
+
+
+def _containers(case: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    specs = {name: spec for name, spec in pod_specs(rendered(case)).items() if not name.endswith("-logging")}
+    return [(name, spec, container) for name, spec in specs.items() for container in spec["containers"]]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_are_restricted(case: str) -> None:
+    """Pod Security "restricted", field by field; only the log shipper, which reads the node's files, is not."""
+    for name, spec, container in _containers(case):
+        security = container["securityContext"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["runAsUser"] > 0, name
+        assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault", name
+        assert security["allowPrivilegeEscalation"] is False, name
+        assert security["capabilities"]["drop"] == ["ALL"], name
+        assert "add" not in security["capabilities"], name
+        assert security["readOnlyRootFilesystem"] is True, name
+        allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+        assert all(allowed & volume.keys() for volume in spec.get("volumes", [])), name
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}, name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_containers_state_what_they_need(case: str) -> None:
+    for name, spec, container in _containers(case):
+        assert container["resources"]["requests"]["memory"], name
+        assert "memory" in container["resources"]["limits"], name
+        assert all(port["protocol"] in {"TCP", "UDP"} for port in container.get("ports", [])), name
+        if not name.startswith("Pod/"):
+            assert "livenessProbe" in container, name
+        mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
+        assert mounted <= {volume["name"] for volume in spec.get("volumes", [])} | {"data"}, name
+        assert spec["automountServiceAccountToken"] is name.endswith(("-autoscaler", "-janitor", "-prometheus")), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_ports_of_services_lead_to_containers(case: str) -> None:
+    objects = rendered(case)
+    workloads = of_kind(objects, "Deployment", "StatefulSet")
+    services = of_kind(objects, "Service")
+    assert services
+    for service in services:
+        selector = service["spec"]["selector"].items()
+        templates = [w["spec"]["template"] for w in workloads]
+        behind = [t["spec"] for t in templates if selector <= t["metadata"]["labels"].items()]
+        assert behind, service["metadata"]["name"]
+        names = {port["name"] for spec in behind for c in spec["containers"] for port in c.get("ports", [])}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_secrets_are_never_in_plain_environment(case: str) -> None:
+    for name, _, container in _containers(case):
+        for variable in container.get("env", []):
+            if any(word in variable["name"] for word in ("PASSWORD", "SECRET", "PRIVATE_KEY", "API_KEY")):
+                assert "secretKeyRef" in variable["valueFrom"], f"{name}: {variable['name']}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_grace_periods_cover_the_services_own(case: str) -> None:
+    """The kubelet must not kill a service that still has time of its own to finish."""
+    for name, spec, container in _containers(case):
+        own = {v["name"]: v.get("value") for v in container.get("env", [])}.get("KIOSK_GRACE")
+        if own:
+            hook = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [""])[-1]
+            sleep = int("".join(c for c in hook if c.isdigit()) or 0)
+            assert spec["terminationGracePeriodSeconds"] >= float(own) + sleep + 4, name
+
+
+def test_rights_are_few_and_within_the_namespace() -> None:
+    objects = rendered("gke")
+    assert not of_kind(objects, "ClusterRole", "ClusterRoleBinding")
+    roles = {each["metadata"]["name"]: each["rules"] for each in of_kind(objects, "Role")}
+    assert set(roles) == {"kiosk-cellkiosk-autoscaler", "kiosk-cellkiosk-janitor"}
+    for rules in roles.values():
+        for rule in rules:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            assert not set(rule["resources"]) & {"secrets", "pods/exec", "roles"}
+            if "patch" in rule["verbs"] and rule["resources"] == ["deployments/scale"]:
+                assert set(rule["resourceNames"]) == {
+                    "kiosk-cellkiosk-consumer-images",
+                    "kiosk-cellkiosk-consumer-movies",
+                    "kiosk-cellkiosk-consumer-archives",
+                    "kiosk-cellkiosk-triton",
+                }
+
+
+@pytest.mark.parametrize("part", ["frontend", "consumer", "autoscaler", "janitor", "observability"])
+def test_each_part_can_be_switched_off(part: str) -> None:
+    objects = template("--set", f"{part}.enabled=false", case="kind")
+    own = [each for each in objects if each["metadata"]["labels"]["app.kubernetes.io/component"] == part]
+    assert own == []
+    assert len(objects) > 15
+
+
+def test_what_is_switched_off_must_be_named() -> None:
+    done = run_helm("template", "kiosk", str(CHART), "--set", "redis.enabled=false", check=False)
+    assert "redis.external.url or redis.external.existingSecret must say where Redis is" in done.stderr
+    done = run_helm("template", "kiosk", str(CHART), "--set", "triton.enabled=false", check=False)
+    assert "triton.external.url must say where the models are" in done.stderr
+
+
+def test_consumers_are_made_from_one_list() -> None:
+    deployments = {each["metadata"]["name"]: each for each in of_kind(rendered("gke"), "Deployment")}
+    pools = {name for name in deployments if "-consumer-" in name}
+    assert pools == {f"kiosk-cellkiosk-consumer-{pool}" for pool in ("images", "movies", "archives")}
+    movies = deployments["kiosk-cellkiosk-consumer-movies"]["spec"]["template"]["spec"]
+    assert movies["containers"][0]["resources"]["requests"]["cpu"] == "4"
+    assert movies["nodeSelector"] == {"cloud.google.com/gke-spot": "true"}, "the defaults hold where the entry is silent"
+    types = {v["name"]: v.get("value") for v in movies["containers"][0]["env"]}["KIOSK_WORK__TYPES"]
+    assert types == '["tracking"]'
+
+
+def test_a_pool_may_switch_off_what_the_defaults_switch_on() -> None:
+    rest = next(d for d in of_kind(rendered("keda"), "Deployment") if d["metadata"]["name"].endswith("-rest"))
+    assert rest["spec"]["replicas"] == 2
+
+
+def test_sidecar_puts_triton_and_its_gpu_into_the_consumer_pod() -> None:
+    specs = pod_specs(rendered("everything"))
+    pod = specs["Deployment/kiosk-cellkiosk-consumer-gpu"]
+    consumer, triton = pod["containers"]
+    assert triton["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert pod["nodeSelector"] == {"pool": "gpu", "gpu": "t4"}
+    assert pod["runtimeClassName"] == "nvidia"
+    assert {"name": "shm", "mountPath": "/dev/shm"} in consumer["volumeMounts"]
+    env = {v["name"]: v.get("value") for v in consumer["env"]}
+    assert env["KIOSK_MODEL_SERVER__URL"] == "grpc://127.0.0.1:8001"
+    assert "Deployment/kiosk-cellkiosk-triton" not in specs
