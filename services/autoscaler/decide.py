@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -64,10 +63,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Fleet:
-    """The replicas of a target: the number asked for, and those that exist."""
+    """The replicas of a target: the number asked for, those that exist, and why others do not; empty for no reason."""
 
     replicas: int
     members: tuple[Member, ...] = ()
+    missing: str = ""
 
     @property
     def staying(self) -> tuple[Member, ...]:
@@ -259,8 +259,8 @@ def _up(target: Target, seen: Observation, fleet: Fleet, need: _Need, memory: Me
     notes = list(need.notes)
     if replicas < need.replicas:
         notes.append(f"no more than {target.max_step_up} are added in {target.step_period:g} s")
-    problems = _problems(fleet.staying)
-    if problems and code == "steady":
+    problems = _problems(fleet)
+    if problems and code in ("steady", "at-max"):
         code = "unservable"
     reason = _sentence(need.why, _exist(actual, replicas), notes + problems)
     if replicas > actual:
@@ -353,12 +353,13 @@ def _marked(seen: Observation, fleet: Fleet) -> tuple[str, ...]:
     return tuple(sorted(seen.hands.retiring & {member.name for member in fleet.staying}))
 
 
-def _problems(members: Iterable[Member]) -> list[str]:
-    troubled = [member.problem for member in members if member.problem]
+def _problems(fleet: Fleet) -> list[str]:
+    troubled = [member.problem for member in fleet.staying if member.problem]
+    said = [f"{fleet.replicas - len(fleet.staying)} do not exist: {fleet.missing}"] if fleet.missing else []
     if not troubled:
-        return []
+        return said
     common = max(sorted(set(troubled)), key=troubled.count)
-    return [f"{len(troubled)} cannot start: {common}"]
+    return [f"{len(troubled)} cannot start: {common}", *said]
 
 
 def _sentence(why: str, exist: str, notes: list[str]) -> str:

@@ -191,7 +191,9 @@ class Loop:
     async def _carry_out(self, target: Target, decision: Decision) -> Decision:
         """Mark, confirm, remove; or add. Workers that turned out to hold something stay and work on."""
         assert decision.replicas is not None
-        await self._store.unretire(*decision.unretire)
+        if decision.unretire:
+            await self._store.unretire(*decision.unretire)
+            await self._scaler.keep(target, decision.unretire)
         going = await self._retire(target, decision.retire)
         replicas = decision.replicas + len(decision.retire) - len(going)
         if replicas == decision.actual:

@@ -14,6 +14,7 @@ from shared.settings import Group, Seconds
 Replicas = Annotated[int, Field(ge=0, le=10_000)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_KIND = r"^(Deployment|StatefulSet|ReplicaSet|[a-z0-9]+\.v[a-z0-9]+\.[a-z0-9.-]+)$"
 
 
 class Floor(Group):
@@ -69,8 +70,9 @@ class Target(Group):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
     """Of the Kubernetes object; on one machine, the beginning of the workers' names."""
-    kind: str = "Deployment"
-    """Deployment, StatefulSet, or <plural>.<version>.<group> of anything else with a scale subresource."""
+    kind: Annotated[str, Field(pattern=_KIND)] = "Deployment"
+    """Deployment, StatefulSet, ReplicaSet, or <plural>.<version>.<group> of anything else with a scale, as in
+    rollouts.v1alpha1.argoproj.io."""
     queues: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Job type to weight: how many ordinary jobs one job counts for; empty: all announced types, weight 1."""
     jobs_per_replica: float = Field(16.0, gt=0)

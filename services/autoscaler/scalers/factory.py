@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from services.autoscaler import metrics
 from services.autoscaler.scalers.protocol import Scaler
 from services.autoscaler.settings import Settings
-from shared.errors import Misconfigured
 from shared.jobs import JobStore
 
 
@@ -18,4 +18,15 @@ async def open_scaler(settings: Settings, store: JobStore) -> Scaler:
         from services.autoscaler.scalers.local import LocalScaler
 
         return LocalScaler(settings.name, store, settings.local)
-    raise Misconfigured(f"The scaler {settings.scaler!r} is not there yet.")
+    from services.autoscaler.scalers.kubernetes import KubernetesScaler
+    from shared.kubernetes import connect
+
+    chosen = settings.kubernetes
+    cluster = await connect(chosen.kubeconfig, chosen.namespace, rate=chosen.calls_per_second, counted=_counted)
+    return KubernetesScaler(
+        cluster, settings.targets, chosen, identity=settings.name, scale_interval=settings.pace.scale_interval
+    )
+
+
+def _counted(verb: str, outcome: str) -> None:
+    metrics.api_calls.labels(verb, outcome).inc()

@@ -98,6 +98,9 @@ class LocalScaler:
             mine[replica.name] = replica
             replica.task = asyncio.create_task(self._keep(target, replica), name=f"keep-{replica.name}")
 
+    async def keep(self, _target: Target, _names: Sequence[str]) -> None:
+        """Do nothing: nothing marks a process but the store."""
+
     async def explain(self, _target: Target, _decision: Decision) -> None:
         """Do nothing: the log line is all there is on one machine."""
 

@@ -27,6 +27,9 @@ class Scaler(Protocol):
     async def scale(self, target: Target, replicas: int, going: Sequence[str]) -> None:
         """Make it so many replicas; ``going`` are those to be removed: they hold nothing and claim nothing."""
 
+    async def keep(self, target: Target, names: Sequence[str]) -> None:
+        """Take back what marked these as going: they are to stay after all."""
+
     async def explain(self, target: Target, decision: Decision) -> None:
         """Tell people of a decision where they look for it; never raises."""
 

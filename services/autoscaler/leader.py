@@ -1,0 +1,109 @@
+"""One of several autoscalers acts: who, says a Lease, by the rules that Kubernetes' own components follow.
+
+A holder that stops renewing loses the Lease after its duration as measured by the others' own clocks, so that clocks
+need not agree. The holder itself stops acting earlier than that, when it could not renew for two thirds of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from shared.errors import NotFound, Retry
+from shared.kubernetes import Cluster
+
+log = structlog.get_logger(__name__)
+
+
+class Leader:
+    """This process's part in the election."""
+
+    def __init__(
+        self, cluster: Cluster, lease: str, identity: str, duration: float, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Prepare; ``duration`` is in s, ``changed`` is called when this process begins or ceases to lead."""
+        self._cluster = cluster
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases"
+        self._lease = lease
+        self._identity = identity
+        self._duration = duration
+        self._changed = changed
+        self._until = -float("inf")
+        self._seen: tuple[Any, float] = (None, 0.0)
+        self.trouble = "no election was held yet"
+
+    def leads(self) -> bool:
+        """Tell whether this process may act at this very moment."""
+        return time.monotonic() < self._until
+
+    async def run(self) -> None:
+        """Take part until cancelled; then give the Lease up, so that another need not wait."""
+        try:
+            while True:
+                led = self.leads()
+                await self._try()
+                if led != self.leads():
+                    log.info("leadership-changed", leads=self.leads(), identity=self._identity)
+                    self._changed()
+                await asyncio.sleep(self._duration / 5)
+        finally:
+            if self.leads():
+                self._until = -float("inf")
+                with contextlib.suppress(Retry, NotFound, TimeoutError):
+                    async with asyncio.timeout(2.0):
+                        await self._give_up()
+
+    async def _try(self) -> None:
+        began = time.monotonic()
+        try:
+            got = await self._acquire(began)
+        except (Retry, NotFound) as error:
+            self.trouble = str(error)
+            return
+        self.trouble = ""
+        if got:
+            self._until = began + self._duration * 2 / 3
+        else:
+            self._until = -float("inf")
+
+    async def _acquire(self, began: float) -> bool:
+        try:
+            lease = await self._cluster.get(f"{self._path}/{self._lease}")
+        except NotFound:
+            await self._cluster.post(self._path, {"metadata": {"name": self._lease}, "spec": self._spec({})})
+            return True
+        spec = lease.get("spec") or {}
+        holder = spec.get("holderIdentity")
+        # What counts is when this process saw the record change, by its own clock.
+        record = (holder, spec.get("renewTime"))
+        if record != self._seen[0]:
+            self._seen = (record, began)
+        lapsed = began - self._seen[1] > float(spec.get("leaseDurationSeconds") or self._duration)
+        if holder and holder != self._identity and not lapsed:
+            return False
+        lease["spec"] = self._spec(spec)
+        await self._cluster.put(f"{self._path}/{self._lease}", lease)  # of a version: a rival's change is a conflict
+        return True
+
+    async def _give_up(self) -> None:
+        lease = await self._cluster.get(f"{self._path}/{self._lease}")
+        if lease["spec"].get("holderIdentity") == self._identity:
+            lease["spec"]["holderIdentity"] = ""
+            await self._cluster.put(f"{self._path}/{self._lease}", lease)
+
+    def _spec(self, before: dict[str, Any]) -> dict[str, Any]:
+        now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        same = before.get("holderIdentity") == self._identity
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": max(1, round(self._duration)),
+            "acquireTime": before.get("acquireTime", now) if same else now,
+            "renewTime": now,
+            "leaseTransitions": int(before.get("leaseTransitions") or 0) + (0 if same else 1),
+        }
