@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
+import shutil
 import stat
 import tarfile
+import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -31,9 +35,17 @@ _NESTED = (".zip", ".tar", ".tar.gz", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 _ENCRYPTED = 0x1
 _BROKEN = (
-    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError,
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError,
     ValueError, OverflowError,
 )  # fmt: skip
+
+
+class _Folder:
+    """A temporary folder that lasts as long as somebody refers to it."""
+
+    def __init__(self, parent: Path | None) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="kiosk-archive-", dir=parent))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -43,12 +55,13 @@ class Member:
     name: str
     size: int
     archive: Path
-    """The file to read it from: the archive, or the tar that was unpacked from it."""
+    """The file to read it from: the archive, or the tar that was unpacked from it, gone with the last member."""
     offset: int
     """Of its local header (zip) or of its bytes (tar)."""
     packed: int
     crc: int | None = None
     deflated: bool = False
+    folder: _Folder | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,13 +88,13 @@ def list_members(
         endings: lower-case endings of image names.
         most: files that it may hold.
         most_bytes: bytes that its files may take together when unpacked.
-        scratch: folder for the tar inside a .tar.gz; by default the archive's own.
+        scratch: folder for the tar inside a .tar.gz; by default the system's temporary one.
 
     Raises:
         InvalidInput: damaged, too many files, too large, or no archive.
     """
     try:
-        found = list(_walk(archive, most, most_bytes, scratch or archive.parent))
+        found = list(_walk(archive, most, most_bytes, scratch))
     except _BROKEN as error:
         raise InvalidInput("The archive is damaged or truncated.", code="damaged") from error
     _check_overlap(found, archive.stat().st_size)
@@ -101,8 +114,8 @@ def list_members(
     return members, skipped
 
 
-def extract_member(archive: Path, member: Member, target: Path) -> None:  # noqa: ARG001  # says what it is of
-    """Write a member's bytes to a file.
+def extract_member(_archive: Path, member: Member, target: Path) -> None:
+    """Write the bytes of a member of an archive to a file.
 
     Raises:
         InvalidInput: it is damaged, or holds more than it claims.
@@ -116,13 +129,14 @@ def extract_member(archive: Path, member: Member, target: Path) -> None:  # noqa
         raise _damaged(member)
 
 
-def _walk(archive: Path, most: int, most_bytes: int, scratch: Path) -> Iterator[_Found]:
+def _walk(archive: Path, most: int, most_bytes: int, scratch: Path | None) -> Iterator[_Found]:
     with archive.open("rb") as file:
         head = file.read(262)
     if head.startswith(b"PK"):
         walk = _walk_zip(archive)
     elif head.startswith(b"\x1f\x8b"):
-        walk = _walk_tar(_unzipped(archive, scratch, most_bytes))
+        folder = _Folder(scratch)
+        walk = _walk_tar(_unzipped(archive, folder.path, most_bytes), folder)
     elif head[257:262] == b"ustar":
         walk = _walk_tar(archive)
     else:
@@ -166,7 +180,7 @@ def _walk_zip(archive: Path) -> Iterator[_Found]:
             )
 
 
-def _walk_tar(path: Path) -> Iterator[_Found]:
+def _walk_tar(path: Path, folder: _Folder | None = None) -> Iterator[_Found]:
     with path.open("rb") as file, tarfile.open(fileobj=_Careful(file), mode="r:") as opened:
         for info in opened:
             if info.isdir():
@@ -179,8 +193,7 @@ def _walk_tar(path: Path) -> Iterator[_Found]:
             size = info.size if info.isreg() else 0
             if info.offset_data + size > path.stat().st_size:
                 raise EOFError
-            yield _Found(Member(info.name, size, path, info.offset_data, size), trouble)
-            opened.members = []  # tarfile would keep every header
+            yield _Found(Member(info.name, size, path, info.offset_data, size, folder=folder), trouble)
 
 
 class _Careful(io.BufferedReader):
@@ -195,16 +208,14 @@ class _Careful(io.BufferedReader):
         return super().read(size)
 
 
-def _unzipped(archive: Path, scratch: Path, most_bytes: int) -> Path:
+def _unzipped(archive: Path, folder: Path, most_bytes: int) -> Path:
     """Unpack a .tar.gz to a tar: its members can be read in any order then."""
-    path = scratch / f"{archive.name}.unpacked.tar"
+    path = folder / "members.tar"
     left = most_bytes + (most_bytes >> 4) + _PIECE
     with gzip.open(archive) as source, path.open("wb") as out:
         while piece := source.read(_PIECE):
             left -= len(piece)
             if left < 0:
-                out.close()
-                path.unlink()
                 raise _too_large(most_bytes)
             out.write(piece)
     return path
@@ -213,7 +224,7 @@ def _unzipped(archive: Path, scratch: Path, most_bytes: int) -> Path:
 def _check_overlap(found: Sequence[_Found], size: int) -> None:
     """Refuse a zip whose members share bytes: a few kilobytes can claim to be terabytes that way."""
     members = sorted((one.member for one in found if one.member.crc is not None), key=lambda member: member.offset)
-    for member, following in zip(members, members[1:], strict=False):
+    for member, following in itertools.pairwise(members):
         if member.offset + member.packed > following.offset:
             raise InvalidInput("The archive is damaged: its members overlap.", code="damaged")
     if members and members[-1].offset + members[-1].packed > size:
