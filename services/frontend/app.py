@@ -48,7 +48,6 @@ def make_app(front: Frontend) -> web.Application:
         _add(app, method, path, handler)
     app.router.add_get("/results/{root}/{rest:.+}", objects.result)
     app.router.add_get("/uploads/{name:.+}", objects.upload)
-    app.router.add_route("OPTIONS", "/{any:.*}", middleware.preflight)
     app.router.add_route("*", "/api", compat.nowhere)
     app.router.add_route("*", "/api/{any:(?!v1/).*}", compat.nowhere)
     return app

@@ -116,7 +116,10 @@ def _checked(name: str, schema: str, options: str) -> str:
             f"The job type {name} has no option {', '.join(extra)[:80]}; its options are: {known}.",
             code="unknown-option",
         )
-    path = ".".join(str(step) for step in fault.path) or "options"
+    while fault.context:
+        # Of several alternatives, the one of the right kind says best what is wrong.
+        fault = next((inner for inner in fault.context if inner.validator != "type"), fault.context[0])
+    path = ".".join(str(step) for step in fault.absolute_path) or "options"
     raise InvalidInput(f"The option {path} is wrong: {fault.message[:300]}.", code="invalid-option")
 
 

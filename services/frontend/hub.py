@@ -176,9 +176,8 @@ class Hub:
         if watched is None:
             return
         before = watched.known
-        if snapshot is not None and before is not None:
-            if snapshot["status"] == NEW:
-                snapshot |= {name: before[name] for name in _ESTIMATES if name in before}
+        if snapshot is not None and before is not None and snapshot["status"] == NEW:
+            snapshot |= {name: before[name] for name in _ESTIMATES if name in before}
         if watched.read and snapshot == before:
             return
         watched.read, watched.known = True, snapshot

@@ -27,7 +27,8 @@ _SECURITY = {
 }
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, If-None-Match, Range, Tus-Resumable, Upload-Length, "
@@ -78,17 +79,16 @@ async def headers(request: web.Request, response: web.StreamResponse) -> None:
             response.headers["Vary"] = "Origin"
 
 
-async def preflight(request: web.Request) -> web.Response:
+def preflight() -> web.Response:
     """Answer a browser's question whether another page may call."""
-    asked = request.headers.get("Access-Control-Request-Method", "")
-    headers = {"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
-    if asked:
-        headers |= {
+    return web.Response(
+        status=204,
+        headers={
             "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
             "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
             "Access-Control-Max-Age": "86400",
-        }
-    return web.Response(status=204, headers=headers)
+        },
+    )
 
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -96,6 +96,8 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return preflight()
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
