@@ -110,3 +110,8 @@ def pairs(flat: Any) -> dict[str, str]:
 
 def ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def escaped(prefix: str) -> str:
+    """Return a prefix as a pattern that matches only itself."""
+    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)

@@ -108,3 +108,8 @@ class Keeping(StoreBase):
     async def end_turn(self, work: str, by: str, pause: float = 0) -> None:
         """Give the turn back; nobody gets it for ``pause`` seconds."""
         await self._run("turn", self._now(), work, by, ms(pause), "end")
+
+    @errors_by_meaning
+    async def audited(self, script: str, repair: bool, *arguments: str | int) -> list[str]:
+        """Run one of the auditor's scripts; see `shared.jobs.audit`."""
+        return list(await self._run(script, self._now(), int(repair), *arguments))

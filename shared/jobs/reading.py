@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from shared.jobs import keys
-from shared.jobs.base import StoreBase, errors_by_meaning
+from shared.jobs.base import StoreBase, errors_by_meaning, escaped
 from shared.jobs.model import Job, is_id, type_of
 
 
@@ -124,9 +124,5 @@ class Reading(StoreBase):
     async def all_ids(self) -> AsyncIterator[str]:
         """Yield the ids of all jobs in cursor steps, without holding up Redis."""
         start = len(self.prefix + keys.JOB)
-        async for name in self.redis.scan_iter(match=f"{_escaped(self.prefix)}{keys.JOB}*", count=1000):
+        async for name in self.redis.scan_iter(match=f"{escaped(self.prefix)}{keys.JOB}*", count=1000):
             yield name[start:]
-
-
-def _escaped(prefix: str) -> str:
-    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix)

@@ -124,9 +124,9 @@ local finish
 
 -- The last child's end puts the parent back in its queue to be gathered, in the same step.
 local function child_finished(parent)
-  local left = call('DECR', P .. 'open:' .. parent)
   local f = call('HMGET', job_key(parent), 'status', 'owner', 'priority', 'total_jobs')
   if f[1] ~= 'waiting' then return end
+  local left = call('DECR', P .. 'open:' .. parent)
   local total = tonumber(f[4]) or 1
   call('HSET', job_key(parent), 'progress', tostring(math.floor(99 * (total - left) / total)), 'updated_at', iso(NOW))
   if left > 0 then return end

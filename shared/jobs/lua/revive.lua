@@ -1,11 +1,11 @@
 -- Submits a failed or canceled job again as a new one that names the old, and takes the old out of dead:.
 -- ARGV: now, old id, new id
--- Returns the new id; '' if the old one does not exist, has not failed, or is a part of another.
+-- Returns the new id; '' if the old one does not exist, has not failed, is a part of another, or is being forgotten.
 local old, id = ARGV[2], ARGV[3]
 local all = call('HGETALL', job_key(old))
 local f, fields = {}, {}
 for i = 1, #all, 2 do f[all[i]] = all[i + 1] end
-if not (f.status == 'failed' or f.status == 'canceled') or f.parent then return '' end
+if not (f.status == 'failed' or f.status == 'canceled') or f.parent or call('ZSCORE', P .. 'expiry', old) == '0' then return '' end
 local own = {status = true, updated_at = true, updated_by = true, progress = true, attempt = true, losses = true, created_at = true,
   created_ms = true,
   finished_at = true, failures = true, reason = true, total_jobs = true, idempotency_key = true, revived_from = true}
