@@ -62,19 +62,26 @@ class Connection:
             Misconfigured: 401 or 403, with a fresh token too.
             Retry: the bucket stayed away.
         """
-        failures, refreshed = 0, False
+        failures = 0
         while True:
             try:
                 return await call()
             except TROUBLE as error:
-                if _expired(error) and not refreshed:
-                    refreshed = True
-                    self.forget_token()
-                    continue
                 failures += 1
-                if not self.patience.worth(error, failures):
-                    raise as_error(error, about, self.bucket) from error
-                await self.patience.before(failures, error)
+                await self.bear(error, failures, about)
+
+    async def bear(self, error: BaseException, failures: int, about: str) -> None:
+        """Return when it is time for another try, after ``failures`` in a row (this one counted); else raise.
+
+        Raises:
+            NotFound, Misconfigured, Retry: as ``patiently`` does.
+        """
+        if failures == 1 and isinstance(error, aiohttp.ClientResponseError) and error.status == 401:
+            self.forget_token()
+            return
+        if not self.patience.worth(error, failures):
+            raise as_error(error, about, self.bucket) from error
+        await self.patience.before(failures, error)
 
     async def request(
         self,
@@ -116,7 +123,3 @@ class Connection:
         if self._client is not None:
             await self._client.token.close()
             await self._client.close()
-
-
-def _expired(error: BaseException) -> bool:
-    return isinstance(error, aiohttp.ClientResponseError) and error.status == 401

@@ -28,7 +28,7 @@ from shared.storage.gcs_upload import PIECE, ResumableUpload, one_request
 from shared.storage.names import checked, checked_prefix
 from shared.storage.offload import off_loop
 from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
-from shared.storage.retrying import TROUBLE, as_error
+from shared.storage.retrying import TROUBLE
 from shared.storage.signing import signed
 from shared.storage.trouble import as_ours
 
@@ -88,7 +88,8 @@ class GcsStorage:
                         yield chunk
                 break
             except TROUBLE as error:
-                await self._bear(error, reading, key)
+                reading.failures += 1
+                await self.to.bear(error, reading.failures, key)
         if start == 0 and end is None and not reading.whole():
             raise Retry(f"{key!r} arrived changed from the bucket {self.to.bucket!r} (CRC32C differs): try again.")
 
@@ -254,14 +255,6 @@ class GcsStorage:
         params = {"alt": "media"} | ({"generation": generation} if generation else {})
         url = URL(self.to.object_url(self._name(key)), encoded=True).update_query(params)
         return await self.to.request("GET", url, headers, frozenset({416}))
-
-    async def _bear(self, error: BaseException, reading: _Reading, key: str) -> None:
-        if isinstance(error, aiohttp.ClientResponseError) and error.status == 401 and not reading.failures:
-            self.to.forget_token()
-        elif not self.to.patience.worth(error, reading.failures + 1):
-            raise as_error(error, key, self.to.bucket) from error
-        reading.failures += 1
-        await self.to.patience.before(reading.failures, error)
 
     def _name(self, key: str) -> str:
         return self.prefix + checked(key)

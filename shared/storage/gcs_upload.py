@@ -18,7 +18,7 @@ import aiohttp
 
 from shared.errors import Retry
 from shared.storage.connection import Connection
-from shared.storage.retrying import TROUBLE, as_error
+from shared.storage.retrying import TROUBLE
 
 PIECE = 4 * 1024 * 1024
 """Bytes per request: what a transfer holds in memory."""
@@ -72,25 +72,28 @@ class ResumableUpload:
         Raises:
             Retry: the bucket stayed away, or forgot the upload: it has to begin anew.
         """
-        start, end, failures = self._arrived, self._arrived + len(piece), 0
-        asking = False
+        start, end = self._arrived, self._arrived + len(piece)
+        failures, asking = 0, False
         while True:
-            rest = memoryview(b"" if asking else piece)[0 if asking else self._arrived - start :]
             before = self._arrived
-            trouble: BaseException | None = None
             try:
-                made = await self._put(rest, end if last else None)
-                asking = False
+                made = await self._put(memoryview(b"" if asking else piece[before - start :]), end if last else None)
             except TROUBLE as error:
-                trouble, made, asking = error, None, True
+                failures += 1
+                await self._to.bear(error, failures, self._name)
+                asking = True
+                continue
             if made is not None:
                 return made
-            if trouble is None and self._arrived == end and not last:
+            if self._arrived < start:
+                raise Retry(f"The bucket {self._to.bucket!r} has lost a part of an upload: send it again.")
+            if self._arrived == end and not last:
                 return {}
-            self._refuse_loss(start)
-            failures = 0 if self._arrived > before else failures + 1
-            if trouble is not None or failures > 1:
-                await self._pause(trouble, max(failures, 1))
+            if self._arrived > before:
+                failures = 0
+            elif not asking:
+                failures = await self._slighted(failures)
+            asking = False
 
     async def abandon(self) -> None:
         """Tell the bucket to forget what it has; it would by itself in a week."""
@@ -116,17 +119,12 @@ class ResumableUpload:
                 return None
             return await _resource(answer)
 
-    def _refuse_loss(self, start: int) -> None:
-        if self._arrived < start:
-            raise Retry(f"The bucket {self._to.bucket!r} has lost a part of an upload: send it again.")
-
-    async def _pause(self, error: BaseException | None, failures: int) -> None:
-        patience = self._to.patience
-        if error is not None and not patience.worth(error, failures):
-            raise as_error(error, self._name, self._to.bucket) from error
-        if failures >= patience.tries:
+    async def _slighted(self, failures: int) -> int:
+        """Wait, since bytes were sent and none was taken; return the failures so far."""
+        if failures + 1 >= self._to.patience.tries:
             raise Retry(f"The bucket {self._to.bucket!r} takes no bytes: try again later.")
-        await patience.before(failures, error)
+        await self._to.patience.before(failures + 1)
+        return failures + 1
 
 
 def _arrived(answer: aiohttp.ClientResponse) -> int:
