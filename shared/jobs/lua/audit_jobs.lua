@@ -88,7 +88,7 @@ end
 
 local function check_parent(id, status)
   local parent = call('HGET', job_key(id), 'parent')
-  if not parent or call('EXISTS', job_key(parent)) == 1 then return end
+  if not parent or call('EXISTS', job_key(parent)) == 1 or call('ZSCORE', P .. 'expiry', id) == '0' then return end
   found('part-without-parent', id, 'its parent ' .. parent .. ' is gone')
   if not repair then return end
   call('DEL', P .. 'open:' .. parent)
