@@ -1,6 +1,7 @@
 """Train a bundled model on synthetic scenes and write it as ONNX.
 
     python -m services.triton.training.train NuclearSegmentation --out model.onnx --minutes 20
+    python -m services.triton.training.train NuclearSegmentation --out better.onnx --start model.onnx --rate 1e-3
 
 Needs torch and onnx besides the model server's own environment; the seed makes the images reproducible.
 """
@@ -21,10 +22,9 @@ from torch.nn import functional
 
 from services.triton.training.scenes import GENERATORS
 from services.triton.training.targets import border_weight, inner_distance
-from services.triton.training.unet import UNet
+from services.triton.training.unet import UNet, read_folded
 
 SCENE, CROP, BATCH = 256, 192, 8
-RATE = 4e-3
 PER_KIND = 3  # planes of truth for each kind of object: inner distance, foreground, weight
 
 
@@ -37,7 +37,9 @@ def main() -> None:
     print(f"{options.scenes} scenes made in {time.monotonic() - began:.0f} s", flush=True)
     net = UNet(channels, (data.shape[1] - channels) // PER_KIND).to(memory_format=torch.channels_last)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
-    train(net, data, options.minutes * 60, options.seed, options.out)
+    if options.start:
+        read_folded(net, options.start)
+    train(net, data, options)
     export(net, options.out)
 
 
@@ -60,16 +62,16 @@ def _make_one(model: str, seed: int) -> NDArray[np.float32]:
     return np.stack(parts)
 
 
-def train(net: UNet, data: NDArray[np.float32], seconds: float, seed: int, out: Path) -> None:
-    """Train for ``seconds``; the rate rises, then falls to zero as a cosine of the time used."""
-    rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-3)
+def train(net: UNet, data: NDArray[np.float32], options: argparse.Namespace) -> None:
+    """Train until the steps or the minutes are used up; the rate rises, then falls to zero as a cosine of that."""
+    rng = np.random.default_rng(options.seed)
+    optimiser = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=1e-3)
     channels = net.down[0][0].in_channels
     began, step, losses, saved = time.monotonic(), 0, [], 0.0
-    net.train()
-    while (share := (time.monotonic() - began) / seconds) < 1:
+    _learn(net, frozen=bool(options.start))
+    while (share := max(step / options.steps, (time.monotonic() - began) / (60 * options.minutes))) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = RATE * min(1.0, step / 100 + 0.01) * 0.5 * (1 + np.cos(np.pi * share))
+            group["lr"] = options.rate * min(1.0, step / 100 + 0.01) * 0.5 * (1 + np.cos(np.pi * share))
         image, truth = _batch(rng, data, channels)
         loss = _loss(net.logits(image), truth)
         optimiser.zero_grad(set_to_none=True)
@@ -78,12 +80,21 @@ def train(net: UNet, data: NDArray[np.float32], seconds: float, seed: int, out: 
         optimiser.step()
         losses.append(loss.item())
         step += 1
-        if step % 100 == 0:
-            print(f"{share:6.1%}  step {step:5d}  loss {np.mean(losses[-100:]):.4f}", flush=True)
+        if step % 50 == 0:
+            spent = time.monotonic() - began
+            print(f"{share:6.1%}  step {step:5d}  loss {np.mean(losses[-50:]):.4f}  {spent:.0f} s", flush=True)
         if share - saved > 0.15:
             saved = share
-            export(net, out)
-            net.train()
+            export(net, options.out)
+            _learn(net, frozen=bool(options.start))
+
+
+def _learn(net: UNet, *, frozen: bool) -> None:
+    """Put ``net`` into training; ``frozen``: with batch norms that keep their statistics, as folded ones must."""
+    net.train()
+    for module in net.modules():
+        if frozen and isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
 
 
 def _batch(rng: np.random.Generator, data: NDArray[np.float32], channels: int) -> tuple[Tensor, Tensor]:
@@ -149,7 +160,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=sorted(GENERATORS))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=12.0)
+    parser.add_argument("--start", type=Path, help="ONNX weights of this script to go on from")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--scenes", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 
@@ -44,3 +48,30 @@ def _double(inputs: int, outputs: int) -> nn.Sequential:
         return [nn.Conv2d(a, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
     return nn.Sequential(*once(inputs), *once(outputs))
+
+
+def read_folded(net: UNet, path: Path) -> None:
+    """Set ``net`` to the weights of an ONNX file of its own, in which the batch norms are folded into convolutions.
+
+    Each batch norm then only adds the bias. Raises ValueError if the file is of another network.
+    """
+    graph = onnx.load(str(path)).graph
+    values = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    nodes = [node for node in graph.node if node.op_type == "Conv"]
+    layers = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    shapes = [tuple(values[node.input[1]].shape) for node in nodes]
+    if shapes != [tuple(layer.weight.shape) for layer in layers]:
+        raise ValueError(f"{path} holds another network than the one to be trained.")
+    with torch.no_grad():
+        for place, (node, layer) in enumerate(zip(nodes, layers, strict=True)):
+            layer.weight.copy_(values[node.input[1]])
+            bias = values[node.input[2]]
+            if layer.bias is not None:
+                layer.bias.copy_(bias)
+                continue
+            norm = norms[place]
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1 - norm.eps)
+            norm.weight.fill_(1)
+            norm.bias.copy_(bias)
