@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import jsonschema
 import pytest
+import yaml
 
-from tests.fixtures.helm import CASES, CHART, of_kind, pod_specs, rendered, run_helm, template
+from tests.fixtures.helm import CASES, CHART, of_kind, pod_specs, rendered, run_helm, template, validate
 
 OLDEST, NEWEST = "1.25", "1.37"
 #: Kinds of others (Prometheus operator, Gateway API, KEDA) have no schema in Kubernetes itself.
@@ -30,14 +34,20 @@ def test_objects_are_valid(case: str, version: str) -> None:
     own = [each for each in rendered(case) if not each["apiVersion"].startswith(FOREIGN)]
     assert len(own) > 15
     for each in own:
-        kubernetes_validate.validate(each, version, strict=True)
+        validate(each, version)
+
+
+def test_kubernetes_validate_itself_agrees(tmp_path: Path) -> None:
+    file = tmp_path / "frontend.yaml"
+    file.write_text(yaml.safe_dump(of_kind(rendered("kind"), "Deployment")[0]))
+    subprocess.run([sys.executable, "-m", "kubernetes_validate", "--strict", "-k", OLDEST, str(file)], check=True)
 
 
 def test_validation_can_fail() -> None:
     deployment = of_kind(rendered("kind"), "Deployment")[0]
     deployment["spec"]["replica"] = 1
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(deployment, NEWEST, strict=True)
+    with pytest.raises(jsonschema.ValidationError):
+        validate(deployment, NEWEST)
 
 
 @pytest.mark.parametrize("case", CASES)

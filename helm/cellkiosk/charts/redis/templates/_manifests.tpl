@@ -56,7 +56,7 @@ spec:
         {{- end }}
       volumes:
         - name: config
-          configMap: {name: {{ $name }}, defaultMode: 0o555}
+          configMap: {name: {{ $name }}, defaultMode: 365} # 0555: the scripts are run
         - {name: tmp, emptyDir: {}}
   volumeClaimTemplates:
     - metadata: {name: data}
