@@ -17,7 +17,7 @@ from services.consumer.runner import Runner
 from services.consumer.settings import Settings
 from services.consumer.worker import Capacity, Worker
 from shared.errors import Retry
-from shared.jobs import JobStore, Notifications, open_store
+from shared.jobs import Notifications, open_store
 from shared.lifecycle import Process, run
 from shared.version import VERSION
 
@@ -45,23 +45,14 @@ async def main(process: Process[Settings]) -> None:
 
 async def _announce(bench: Bench, pipelines: dict[str, Pipeline[Any]]) -> None:
     """Tell of job types and models now and again: models come and go, and a Redis may have been emptied."""
-    store = bench.store
     while True:
-        for tell in (lambda: _announce_types(store, pipelines), lambda: _announce_models(bench)):
-            try:
-                await tell()
-            except Retry as error:
-                log.warning("announce-failed", error=str(error))
+        try:
+            await bench.store.check_schema()
+            await bench.store.announce(*(type(pipeline).described() for pipeline in pipelines.values()))
+            await bench.store.announce_models(await bench.models.models())
+        except Retry as error:
+            log.warning("announce-failed", error=str(error))
         await asyncio.sleep(bench.settings.redis.reconcile)
-
-
-async def _announce_types(store: JobStore, pipelines: dict[str, Pipeline[Any]]) -> None:
-    await store.check_schema()
-    await store.announce(*(type(pipeline).described() for pipeline in pipelines.values()))
-
-
-async def _announce_models(bench: Bench) -> None:
-    await bench.store.announce_models(await bench.models.models())
 
 
 class ModelCheck:
