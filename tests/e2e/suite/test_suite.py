@@ -1,0 +1,122 @@
+"""The main job on one machine with all its real parts: an image in, its cells out, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from services.console.up import ports
+from tests.fixtures.suite import ROOT, Suite, left, running_suite
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def nuclei(side: int, count: int) -> tuple[bytes, int]:
+    """A generated image of round nuclei on a grid, as TIFF, and how many there are."""
+    random = np.random.default_rng(3)
+    y, x = np.mgrid[:side, :side]
+    step = side // count
+    image = np.full((side, side), 400.0)
+    for row in range(count):
+        for column in range(count):
+            centre_y, centre_x = step * (row + 0.5), step * (column + 0.5)
+            near = (y - centre_y) ** 2 + (x - centre_x) ** 2
+            image += 3000 * np.clip(1.2 - near / 9.0**2, 0, 1)
+    image += random.normal(0, 60, image.shape)
+    file = io.BytesIO()
+    tifffile.imwrite(file, image.clip(0, 65535).astype(np.uint16))
+    return file.getvalue(), count * count
+
+
+def kiosk(suite: Suite, *words: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "KIOSK_DATA": str(suite.data), "KIOSK_PYTHON": sys.executable, "COLUMNS": "200"}
+    return subprocess.run(
+        [str(ROOT / "kiosk"), *words], env=variables, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+async def test_an_image_goes_in_and_its_cells_come_out_whatever_dies_meanwhile(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    port = str(ports.take(0))
+    image, count = nuclei(512, 8)
+    async with running_suite(data, "--port", port) as suite:
+        assert suite.url == f"http://127.0.0.1:{port}"
+        await _gives_cells(suite, image, count)
+        _status_tells_of_it(suite)
+        await _survives_the_death_of_its_worker(suite)
+        await _refuses_a_second_supervisor(suite)
+        pids = suite.pids()
+        assert len(pids) >= 6
+        late = await suite.submit("late.tif", image)
+        assert await suite.stop() == 0, "\n".join(suite.said)
+        assert left(pids) == {}
+    async with running_suite(data, "--port", port) as again:
+        assert again.running.ports == suite.running.ports
+        assert (await again.until(late)).status == "done"
+        assert await again.stop(signal.SIGINT) == 0
+        assert any("has stopped" in line for line in again.said)
+
+
+async def _gives_cells(suite: Suite, image: bytes, count: int) -> None:
+    job = await suite.until(await suite.submit("cells.tif", image))
+    assert job.status == "done", job.fields
+    with zipfile.ZipFile(io.BytesIO(await suite.fetch(job.fields["output_url"]))) as result:
+        names = result.namelist()
+        labels = tifffile.imread(io.BytesIO(result.read(names[0])))
+    assert names[0] == "cells_batch_0_feature_0.tif"
+    assert np.squeeze(labels).shape == (512, 512)
+    assert set(np.unique(labels)) == set(range(int(labels.max()) + 1))
+    assert count * 0.9 <= labels.max() <= count * 1.1
+
+
+def _status_tells_of_it(suite: Suite) -> None:
+    told = kiosk(suite, "status")
+    assert told.returncode == 0, told.stderr
+    for word in (suite.url, "segmentation", "redis", "triton", "frontend", "consumer"):
+        assert word in told.stdout
+
+
+async def _survives_the_death_of_its_worker(suite: Suite) -> None:
+    large, count = nuclei(2048, 32)
+    job_id = await suite.submit("large.tif", large)
+    await suite.until(job_id, "pre-processing", "predicting", "post-processing")
+    for pid, command in left(suite.pids()).items():
+        if "services.consumer" in command and "services.autoscaler" not in command:
+            os.kill(pid, signal.SIGKILL)
+    job = await suite.until(job_id)
+    assert job.status == "done", job.fields
+    assert job.attempt > 1
+    assert int(job.fields["losses"]) == job.attempt - 1
+    assert count > 0
+
+
+async def _refuses_a_second_supervisor(suite: Suite) -> None:
+    second = kiosk(suite, "up")
+    assert second.returncode == 2
+    assert f"runs already at {suite.url}" in second.stderr
+
+
+async def test_a_wrong_model_setting_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+    taken = ports.take(0)
+    variables = {**os.environ, "KIOSK_DATA": str(tmp_path / "data"), "KIOSK_PYTHON": sys.executable}
+    done = subprocess.run(
+        [str(ROOT / "kiosk"), "up", "--port", str(taken), "--models", "process"],
+        env=variables | {"KIOSK_UPLOADS__MAX_BYTES": "many"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+    assert done.returncode == 1
+    assert "frontend cannot be started: it ended with exit code 2" in done.stdout
+    assert "KIOSK_UPLOADS__MAX_BYTES" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
