@@ -360,9 +360,9 @@ class Pods:
                     log.warning("watch-lost", error=str(error))
                 self._trouble = str(error)
                 self._changed()
-                await asyncio.sleep(
-                    max(error.after or 0, pause * random.uniform(0.5, 1.5)) if isinstance(error, Retry) else pause
-                )
+                # Whoever refuses or throttles names a longer pause; what is only away is tried again soon.
+                asked = error.after if isinstance(error, Retry) and (error.after or 0) > 1 else 0
+                await asyncio.sleep(max(asked or 0, pause * random.uniform(0.5, 1.5)))
                 pause = min(2 * pause, 10.0)
 
     async def _list(self) -> str:
