@@ -123,7 +123,7 @@ class Tools:
         """
         model = self.job.fields.get("model") or default
         version = (self.job.fields.get("model_version") or "") if self.job.fields.get("model") else ""
-        return await self.bench.models.card(model, version)
+        return await self.bench.models.card(model, version, timeout=self.settings.model_server.patience)
 
     async def predict(
         self, card: ModelCard, block: NDArray[Any], window: NDArray[np.float32], zoom: float

@@ -45,7 +45,7 @@ class OnnxServer:
     async def models(self) -> Models:
         return await asyncio.to_thread(self._list)
 
-    async def card(self, model: str, version: str = "") -> ModelCard:
+    async def card(self, model: str, version: str = "", *, timeout: float = 30.0) -> ModelCard:  # noqa: ARG002  # nothing to wait for
         return await asyncio.to_thread(self._card, model, version)
 
     async def predict(

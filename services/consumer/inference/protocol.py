@@ -25,7 +25,7 @@ class ModelServer(Protocol):
     async def models(self) -> Models:
         """The versions of each model that can be used now, oldest first. Raises Retry if the server is away."""
 
-    async def card(self, model: str, version: str = "") -> ModelCard:
+    async def card(self, model: str, version: str = "", *, timeout: float = 30.0) -> ModelCard:
         """The card of a model, its newest version if none is named; ``card.version`` says which it is.
 
         Raises NotFound, naming the models there are, or Retry.

@@ -54,7 +54,7 @@ class TritonServer:
 
         return await self._try(ask, "", "", timeout=10.0)
 
-    async def card(self, model: str, version: str = "") -> ModelCard:
+    async def card(self, model: str, version: str = "", *, timeout: float = 30.0) -> ModelCard:
         now = asyncio.get_running_loop().time()
         known = self._cards.get((model, version))
         if known is not None and now - known[0] < CARD_SECONDS:
@@ -66,7 +66,7 @@ class TritonServer:
             result = await replica.client.infer(model, [about], version, outputs, client_timeout=limit)
             return parse_card(result.as_numpy("card").item().decode(), f"the card of {model}")
 
-        card = await self._try(ask, model, version, timeout=30.0)
+        card = await self._try(ask, model, version, timeout=timeout)
         self._cards[model, version] = (now, card)
         return card
 
@@ -94,7 +94,7 @@ class TritonServer:
 
     async def check(self, model: str, version: str = "", *, timeout: float = 10.0) -> None:
         try:
-            channels = len((await self.card(model, version)).channels)
+            channels = len((await self.card(model, version, timeout=timeout)).channels)
             window = np.tile(np.array([0, 1], np.float32), (channels, 1))
             await self.predict(model, version, np.zeros((32, 32, channels), np.uint8), window, 1.0, timeout=timeout)
         except NotFound as error:

@@ -49,7 +49,13 @@ async def _split(job: Job, tools: Tools) -> Outcome:
         source = await tools.fetch()
     limits = tools.settings.limits
     members, skipped = await tools.compute(
-        list_members, source, IMAGES, limits.archive_members, limits.archive_bytes, tools.scratch, stage="pre-processing"
+        list_members,
+        source,
+        IMAGES,
+        limits.archive_members,
+        limits.archive_bytes,
+        tools.scratch,
+        stage="pre-processing",
     )
     if not members:
         raise InvalidInput(
