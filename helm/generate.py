@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -69,7 +70,6 @@ DIFFERENT: dict[tuple[str, str], Any] = {
 }
 
 
-
 @dataclass(frozen=True)
 class Setting:
     """One field of a service's settings."""
@@ -84,6 +84,7 @@ class Setting:
         return "KIOSK_" + self.path.upper().replace(".", "__")
 
 
+@functools.cache
 def settings_of(service: str) -> list[Setting]:
     """Return all settings of a service but those of `shared`, which are those every service has."""
     if service == "shared":
@@ -114,7 +115,13 @@ def _walk(kind: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    return sorted(value) if isinstance(value, set | frozenset) else "" if hasattr(value, "get_secret_value") else str(value)
+    return (
+        sorted(value)
+        if isinstance(value, set | frozenset)
+        else ""
+        if hasattr(value, "get_secret_value")
+        else str(value)
+    )
 
 
 def _docstrings(kind: type[BaseModel]) -> dict[str, str]:
@@ -125,7 +132,11 @@ def _docstrings(kind: type[BaseModel]) -> dict[str, str]:
         body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
         assert isinstance(body, ast.ClassDef)
         for before, after in zip(body.body, body.body[1:], strict=False):
-            if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            if (
+                isinstance(before, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
                 found[ast.unparse(before.target)] = " ".join(str(after.value.value).split())
             elif isinstance(before, ast.AnnAssign) and "Field(" in ast.unparse(before):
                 found.setdefault(ast.unparse(before.target), "")
@@ -133,8 +144,13 @@ def _docstrings(kind: type[BaseModel]) -> dict[str, str]:
 
 
 def _schema_of(kind: type[BaseModel], name: str) -> dict[str, Any]:
-    whole = kind.model_json_schema()
+    whole = _whole_schema(kind)
     return _resolved(whole["properties"][name], whole.get("$defs", {}))
+
+
+@functools.cache
+def _whole_schema(kind: type[BaseModel]) -> dict[str, Any]:
+    return kind.model_json_schema()
 
 
 def _resolved(schema: Any, definitions: Mapping[str, Any]) -> Any:
@@ -147,7 +163,9 @@ def _resolved(schema: Any, definitions: Mapping[str, Any]) -> Any:
         return _resolved(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     drop = ("title", "default", "description", "format", "writeOnly")
     return {
-        key: {k: _resolved(v, definitions) for k, v in value.items()} if key == "properties" else _resolved(value, definitions)
+        key: {k: _resolved(v, definitions) for k, v in value.items()}
+        if key == "properties"
+        else _resolved(value, definitions)
         for key, value in schema.items()
         if key not in drop
     }
@@ -236,30 +254,51 @@ def schema(text: str) -> dict[str, Any]:
     known = entries(text)
     settings = {("settings",): settings_of("shared"), ("consumer", "defaults", "settings"): settings_of("consumer")}
     settings |= {(name, "settings"): settings_of(name) for name in SERVICES if name != "consumer"}
-    settings |= {at: settings_of("target") for at in (("consumer", "defaults", "autoscaling", "target"), ("triton", "autoscaling", "target"))}
+    settings |= {
+        at: settings_of("target")
+        for at in (("consumer", "defaults", "autoscaling", "target"), ("triton", "autoscaling", "target"))
+    }
     whole = _schema((), values, known, {(*at, *s.path.split(".")): s for at, all_ in settings.items() for s in all_})
     consumer = whole["properties"]["consumer"]["properties"]
     pool = dict(consumer["defaults"]["properties"])
     pool |= {
-        "name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$", "description": "Of the pool's objects."},
+        "name": {
+            "type": "string",
+            "pattern": "^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$",
+            "description": "Of the pool's objects.",
+        },
         "types": {"type": "array", "items": {"type": "string"}, "description": "Job types; empty: all."},
     }
-    consumer["pools"]["items"] = {"type": "object", "required": ["name"], "additionalProperties": False, "properties": pool}
+    consumer["pools"]["items"] = {
+        "type": "object",
+        "required": ["name"],
+        "additionalProperties": False,
+        "properties": pool,
+    }
     for part in ("frontend", "consumer", "autoscaler", "janitor", "triton", "redis", "observability", "logging", "vpn"):
         whole["properties"][part]["properties"]["global"] = {"type": "object"}  # Helm puts it there itself
     whole["properties"]["global"] = {"type": "object", "description": "Not read; Helm and parent charts put it there."}
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of cellkiosk", **whole}
 
 
-def _schema(path: tuple[str, ...], value: Any, known: Mapping[tuple[str, ...], Entry], settings: Mapping[tuple[str, ...], Setting]) -> dict[str, Any]:
+def _schema(
+    path: tuple[str, ...],
+    value: Any,
+    known: Mapping[tuple[str, ...], Entry],
+    settings: Mapping[tuple[str, ...], Setting],
+) -> dict[str, Any]:
     entry = known.get(path)
     about = {"description": entry.about} if entry and entry.about else {}
     if path in settings:
         return about | settings[path].schema
     extra = entry.extra if entry else {}
     if isinstance(value, dict) and path and path[-1] == "resources":
-        return about | {"$comment": "as in a container", "type": "object", "additionalProperties": False,
-                        "properties": {k: {"type": "object"} for k in ("requests", "limits", "claims")}}
+        return about | {
+            "$comment": "as in a container",
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {k: {"type": "object"} for k in ("requests", "limits", "claims")},
+        }
     if isinstance(value, dict) and not extra:
         inner = {k: _schema((*path, k), v, known, settings) for k, v in value.items()}
         return about | {"type": "object", "additionalProperties": False, "properties": inner}
@@ -279,7 +318,8 @@ def readme(text: str) -> str:
     """Return the chart's README: its fixed part and the table of all values."""
     known = entries(text)
     rows = [
-        f"| `{'.'.join(path)}` | {_code(value)} | {_about(known, path)} |" for path, value in leaves(yaml.safe_load(text))
+        f"| `{'.'.join(path)}` | {_code(value)} | {_about(known, path)} |"
+        for path, value in leaves(yaml.safe_load(text))
     ]
     head = (CHART / "README.head.md").read_text(encoding="utf-8")
     return head + "\n## Values\n\n| value | default | what |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
@@ -308,7 +348,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something is out of date")
     check = parser.parse_args().check
     sys.path.insert(0, str(ROOT))
-    stale = [path for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    stale = [
+        path for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
     for path in stale:
         sys.stdout.write(f"{path.relative_to(ROOT)} {'is out of date' if check else 'written'}\n")
         if not check:

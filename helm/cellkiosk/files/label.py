@@ -1,6 +1,7 @@
+# ruff: noqa: T201, S310, B905  # runs alone in a pod, on whatever Python its image has
 """``helm test``: upload an image, wait for its labels, read them. Standard library only.
 
-    python label.py http://frontend 600
+python label.py http://frontend 600
 """
 
 import io

@@ -169,7 +169,9 @@ def test_consumers_are_made_from_one_list() -> None:
     assert pools == {f"kiosk-cellkiosk-consumer-{pool}" for pool in ("images", "movies", "archives")}
     movies = deployments["kiosk-cellkiosk-consumer-movies"]["spec"]["template"]["spec"]
     assert movies["containers"][0]["resources"]["requests"]["cpu"] == "4"
-    assert movies["nodeSelector"] == {"cloud.google.com/gke-spot": "true"}, "the defaults hold where the entry is silent"
+    assert movies["nodeSelector"] == {"cloud.google.com/gke-spot": "true"}, (
+        "the defaults hold where the entry is silent"
+    )
     types = {v["name"]: v.get("value") for v in movies["containers"][0]["env"]}["KIOSK_WORK__TYPES"]
     assert types == '["tracking"]'
 

@@ -40,6 +40,10 @@ spec:
               value: {{ .Release.Namespace }}
             - name: KIOSK_KUBERNETES__LEASE
               value: {{ $name }}
+            {{- if $values.keda.enabled }}
+            - {name: KIOSK_KEDA__HOST, value: 0.0.0.0}
+            - {name: KIOSK_KEDA__PORT, value: "6000"}
+            {{- end }}
             {{- with $values.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}

@@ -89,9 +89,11 @@ spec:
     timeoutSeconds: 10
     failureThreshold: 6
   readinessProbe:
-    httpGet: {path: /v2/health/ready, port: http}
-    periodSeconds: 5
-    timeoutSeconds: 5
+    # Triton calls a model ready whose process has died, so each model is made to predict a small image.
+    exec: {command: [python, -m, services.triton.health, --server, "http://127.0.0.1:8000"]}
+    periodSeconds: 15
+    timeoutSeconds: 12
+    failureThreshold: 2
   resources:
     {{- $resources := deepCopy $values.resources }}
     {{- if $values.gpus }}
