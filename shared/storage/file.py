@@ -30,6 +30,7 @@ from shared.errors import InvalidInput, NotFound, Retry
 from shared.storage.names import OWN, checked, checked_prefix
 from shared.storage.offload import off_loop, settled
 from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
+from shared.storage.sweeping import sweep_partials
 from shared.storage.trouble import as_ours
 
 _TRIES = 20
@@ -139,7 +140,8 @@ class FileStorage:
 
     async def sweep(self, older: timedelta) -> int:
         with as_ours("remove"):
-            return await off_loop(self._sweep, time.time() - older.total_seconds())
+            removed = await off_loop(self._sweep, time.time() - older.total_seconds())
+        return removed + await sweep_partials(self)
 
     async def check(self) -> None:
         with as_ours("write"):
@@ -150,12 +152,14 @@ class FileStorage:
 
     # -- finishing what was gathered elsewhere (partial.py) --
 
-    async def publish(self, complete: Path, key: str, content_type: str, metadata: Mapping[str, str] | None) -> Stored:
-        """Make a complete file of this folder the object ``key``, by renaming; its checksum is worked out first."""
+    async def publish(
+        self, complete: Path, key: str, content_type: str, metadata: Mapping[str, str], sha256: str = ""
+    ) -> Stored:
+        """Make a complete file of this folder the object ``key`` by renaming; works out its SHA-256 unless given."""
         checked(key)
-        with as_ours("write"):
-            size, sha256 = await off_loop(_digest, complete)
-            return await off_loop(self._publish, complete, key, self._about(key, size, sha256, content_type, metadata))
+        with as_ours("write", key):
+            size, digest = await off_loop(_digest, complete, sha256)
+            return await off_loop(self._publish, complete, key, self._about(key, size, digest, content_type, metadata))
 
     # -- writing --
 
@@ -391,9 +395,9 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
         yield bytes(view[start : start + BLOCK])
 
 
-def _digest(path: Path) -> tuple[int, str]:
+def _digest(path: Path, known: str) -> tuple[int, str]:
     with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        return path.stat().st_size, known or hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _link(source: Path, target: Path) -> None:

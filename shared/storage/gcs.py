@@ -25,11 +25,12 @@ from shared.errors import InvalidInput, Misconfigured, NotFound, Retry
 from shared.storage.connection import Connection
 from shared.storage.file import BlockWriter, file_chunks, once
 from shared.storage.gcs_upload import PIECE, ResumableUpload, one_request
-from shared.storage.names import checked, checked_prefix
+from shared.storage.names import OWN, checked, checked_prefix
 from shared.storage.offload import off_loop
 from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
 from shared.storage.retrying import TROUBLE
 from shared.storage.signing import signed
+from shared.storage.sweeping import sweep_partials
 from shared.storage.trouble import as_ours
 
 MARK = "kiosk-deployment"
@@ -127,8 +128,8 @@ class GcsStorage:
                 self.prefix + prefix,
             )
             for item in page.get("items", []):
-                if not item["name"].endswith("/"):  # placeholders of folders, which the console of GCS makes
-                    yield self._told(item)
+                if not item["name"].endswith("/") and not item["name"].startswith(f"{self.prefix}{OWN}/"):
+                    yield self._told(item)  # a name with a slash at its end: a folder made in the console of GCS
             params["pageToken"] = page.get("nextPageToken", "")
             if not params["pageToken"]:
                 return
@@ -165,23 +166,21 @@ class GcsStorage:
         resource = made["resource"]
         return Stored(target, int(resource["size"]), found.sha256, _etag(resource), resource.get("crc32c", ""))
 
-    async def compose(
-        self, sources: Sequence[str], target: str, content_type: str, metadata: Mapping[str, str]
-    ) -> Stat:
-        """Make ``target`` of the sources one after another, without moving bytes; they stay.
+    async def compose(self, names: Sequence[str], key: str, content_type: str, metadata: Mapping[str, str]) -> Stat:
+        """Make an object of others (by their whole names in the bucket), without moving bytes; they stay.
 
         Raises:
+            NotFound: one of them is not there.
             ValueError: none, or more than ``MOST_COMPOSED``.
         """
-        if not 0 < len(sources) <= MOST_COMPOSED:
-            raise ValueError(f"{len(sources)} objects cannot be composed at once.")
-        names = [self.prefix + checked(source) for source in sources]
-        name = self.prefix + checked(target)
+        if not 0 < len(names) <= MOST_COMPOSED:
+            raise ValueError(f"{len(names)} objects cannot be composed at once.")
+        target = self._name(key)
         await self.to.patiently(
-            lambda: self.to.client.compose(self.to.bucket, name, names, content_type=content_type, timeout=60),
-            sources[0],
+            lambda: self.to.client.compose(self.to.bucket, target, list(names), content_type=content_type, timeout=60),
+            names[0],
         )
-        return await self._patch(target, {MARK: self.deployment, **metadata})
+        return await self._patch(key, {MARK: self.deployment, **metadata})
 
     def url(self, key: str) -> str:
         return f"gs://{self.to.bucket}/{self._name(key)}"
@@ -196,7 +195,7 @@ class GcsStorage:
         return await self._patch(checked(key), {MARK: self.deployment, **(metadata or {})})
 
     async def sweep(self, older: timedelta) -> int:  # noqa: ARG002
-        return 0  # an unfinished resumable upload is no object, and GCS forgets it within a week
+        return await sweep_partials(self)  # what was begun in one go is no object, and GCS forgets it within a week
 
     async def check(self) -> None:
         try:

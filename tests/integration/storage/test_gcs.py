@@ -337,7 +337,7 @@ async def test_a_bucket_that_is_not_there(gcs_server: GcsServer) -> None:
 async def test_compose_joins_in_order_and_carries_the_mark(storage: GcsStorage) -> None:
     for name in "abc":
         await storage.put(f"part/{name}", name.encode() * 3)
-    made = await storage.compose([f"part/{name}" for name in "bac"], "whole", "image/tiff", {"x": "y"})
+    made = await storage.compose([f"p/part/{name}" for name in "bac"], "whole", "image/tiff", {"x": "y"})
     assert await read_all(storage.get("whole")) == b"bbbaaaccc"
     assert (made.content_type, made.deployment, made.metadata) == ("image/tiff", "mine", {"x": "y"})
 
