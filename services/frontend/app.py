@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from services.frontend import compat, middleware, objects
+from services.frontend import compat, middleware, objects, pages
 from services.frontend.auth import Gate
 from services.frontend.catalogue import Catalogue
 from services.frontend.context import FRONTEND, Frontend
@@ -14,6 +14,9 @@ from services.frontend.hub import Hub
 from services.frontend.settings import Settings
 from services.frontend.submission import Desk
 from services.frontend.uploads import Uploads
+from services.frontend.v1.routes import ROUTES
+from services.frontend.v1.routing import add_routes
+from services.frontend.webhooks import Webhooks
 from shared.jobs import JobStore, Notifications
 from shared.storage import Storage
 
@@ -32,6 +35,7 @@ def make_frontend(
         desk=Desk(store, catalogue, settings.jobs, settings.quotas),
         hub=Hub(store, notifications, settings.redis.reconcile),
         gate=Gate(settings),
+        webhooks=Webhooks(settings.webhooks),
     )
 
 
@@ -46,6 +50,8 @@ def make_app(front: Frontend) -> web.Application:
     app.on_response_prepare.append(middleware.headers)
     for method, path, handler in compat.ROUTES:
         _add(app, method, path, handler)
+    add_routes(app, ROUTES)
+    pages.add_pages(app)
     app.router.add_get("/results/{root}/{rest:.+}", objects.result)
     app.router.add_get("/uploads/{name:.+}", objects.upload)
     app.router.add_route("*", "/api", compat.nowhere)

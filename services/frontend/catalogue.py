@@ -100,7 +100,7 @@ def checked_options(kind: JobType, options: Mapping[str, Any]) -> str:
     Raises:
         InvalidInput: naming the option that is wrong and what is allowed.
     """
-    return _checked(kind.name, json.dumps(kind.options_schema, sort_keys=True), json.dumps(options, sort_keys=True))
+    return _checked(kind.name, json.dumps(kind.options_schema), json.dumps(options, sort_keys=True))
 
 
 @functools.lru_cache(maxsize=1024)

@@ -45,7 +45,7 @@ async def order_of(request: web.Request, body: PredictRequest) -> Order:
     front, owner = frontend(request), principal(request).owner
     kind = await front.catalogue.find(body.job_type)
     # Benchmarks name files that they put into the bucket themselves: a missing one fails its job, not the order.
-    key = await front.uploads.find(body.uploaded_name or body.image_name, owner, must_exist=False)
+    file = await front.uploads.find(body.uploaded_name or body.image_name, owner, must_exist=False)
     extra = {
         "preprocess": body.preprocess_function,
         "postprocess": body.postprocess_function,
@@ -54,7 +54,7 @@ async def order_of(request: web.Request, body: PredictRequest) -> Order:
     }
     return Order(
         kind=kind,
-        key=key,
+        key=file.key,
         name=sniff.base_name(body.image_name),
         options=from_texts(
             kind,

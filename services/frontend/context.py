@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from services.frontend.hub import Hub
     from services.frontend.submission import Desk
     from services.frontend.uploads import Uploads
+    from services.frontend.webhooks import Webhooks
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Frontend:
     desk: Desk
     hub: Hub
     gate: Gate
+    webhooks: Webhooks
 
 
 FRONTEND: web.AppKey[Frontend] = web.AppKey("frontend", Frontend)

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 #: Folder in storage where all uploads are.
 UPLOADS = "uploads/"
+#: s for which the owner of a file is remembered, and for how many files.
+_REMEMBERED = 30.0
+_MOST_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,15 @@ class Upload:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file in storage: its key, its name for people, and whose it is; None: somebody placed it there."""
+
+    key: str
+    name: str
+    owner: str | None
+
+
 class Uploads:
     """Receives files for one frontend."""
 
@@ -43,6 +55,7 @@ class Uploads:
         self._settings = settings
         self._storage = storage
         self._running = 0
+        self._known: dict[str, tuple[float, Found]] = {}
 
     async def receive(self, chunks: AsyncIterator[bytes], filename: str, owner: str) -> Upload:
         """Store one file as it arrives.
@@ -79,28 +92,34 @@ class Uploads:
         boundary = boundary_of(request.headers.get("Content-Type", ""))
         return Multipart(read, boundary, self._settings.max_parts)
 
-    async def owner_of(self, key: str) -> str | None:
-        """Return whose an uploaded file is; None where that is not recorded (somebody placed it in the storage).
-
-        Raises:
-            NotFound: there is no such file.
-        """
-        return (await self._storage.stat(key)).metadata.get("owner")
-
-    async def find(self, name: str, owner: str, *, must_exist: bool = True) -> str:
-        """Return the storage key of an uploaded file that an owner may use, named with or without its folder.
+    async def find(self, name: str, owner: str, *, must_exist: bool = True) -> Found:
+        """Return an uploaded file that an owner may use, named with or without its folder.
 
         Raises:
             NotFound: there is none, or it is another's.
         """
         key = key_of(name)
-        try:
-            whose = await self.owner_of(key)
-        except NotFound:
-            whose = "" if must_exist else owner
-        if whose is not None and whose != owner:
+        found = await self._look(key)
+        if found is None and not must_exist:
+            return Found(key, key.rsplit("/", 1)[-1], owner)
+        if found is None or found.owner not in {None, owner}:
             raise NotFound(f"There is no uploaded file {name!r}. Upload it first.", code="no-such-file")
-        return key
+        return found
+
+    async def _look(self, key: str) -> Found | None:
+        # Whose a file is never changes; a job on one that was deleted meanwhile fails with a sentence.
+        known = self._known.get(key)
+        if known is not None and time.monotonic() - known[0] < _REMEMBERED:
+            return known[1]
+        try:
+            about = (await self._storage.stat(key)).metadata
+        except NotFound:
+            return None
+        found = Found(key, about.get("name") or key.rsplit("/", 1)[-1], about.get("owner"))
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = (time.monotonic(), found)
+        return found
 
     async def _within_limits(self, chunks: AsyncIterator[bytes], name: str) -> AsyncIterator[bytes]:
         most, rate, idle = self._settings.max_bytes, self._settings.min_rate, self._settings.idle_seconds

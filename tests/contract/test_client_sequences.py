@@ -42,10 +42,11 @@ async def test_batch_client(working: Served) -> None:
     _, answer = await working.post("/api/predict", order)
     job_id = answer["hash"]
     assert await _poll(working, job_id) == "done"
-    read = (
-        "created_at finished_at reason output_url prediction_time predict_retries postprocess_time upload_time "
-        "download_time children_upload_time cleanup_time total_jobs total_time"
-    ).split()
+    read = [
+        *("created_at", "finished_at", "reason", "output_url", "prediction_time", "predict_retries"),
+        *("postprocess_time", "upload_time", "download_time", "children_upload_time", "cleanup_time"),
+        *("total_jobs", "total_time"),
+    ]
     found = {}
     for key in read:
         status, answer = await working.post("/api/redis", {"hash": job_id, "key": key})

@@ -1,0 +1,281 @@
+"""Jobs: submit, see, list, cancel, keep, try again."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from services.frontend import objects, sniff
+from services.frontend.auth import principal
+from services.frontend.body import read_json, validated
+from services.frontend.catalogue import ARCHIVE
+from services.frontend.context import frontend
+from services.frontend.multipart import Multipart
+from services.frontend.submission import Order
+from services.frontend.uploads import Upload, first_file
+from services.frontend.v1.models import Canceled, ExpiryRequest, File, JobList, JobView, NewJobRequest, Work
+from services.frontend.v1.routing import answer, job_id_of
+from services.frontend.v1.views import job_view
+from shared.errors import InvalidInput, NotFound
+from shared.jobs import Job, Submitted
+from shared.jobs.model import is_id, new_id, type_of
+from shared.jobs.states import ALL, NEW
+
+log = structlog.get_logger(__name__)
+
+_PAGE = 50
+_MOST = 200
+#: Jobs looked at for one page of a filtered list.
+_SCANNED = 5_000
+
+
+async def submit(request: web.Request) -> web.Response:
+    """Submit a job: JSON on an uploaded file, or the file and the job in one multipart body."""
+    order = await _order(request)
+    submitted = await frontend(request).desk.submit(order)
+    return await _told(request, submitted)
+
+
+async def put(request: web.Request) -> web.Response:
+    """Submit a job under an id of the client's own; doing it again changes nothing."""
+    job_id = job_id_of(request)
+    if not job_id or "." in job_id:
+        raise InvalidInput(
+            f"{request.match_info['id'][:80]!r} is no id for a job; its form is <job type>:<32 hex digits>.",
+            code="bad-id",
+        )
+    known = await frontend(request).store.get(job_id)
+    if known is not None:
+        if not principal(request).sees(known.owner):
+            raise InvalidInput("This id is taken; make another one.", code="conflict")
+        return await _told(request, Submitted(job_id, created=False))
+    order = await _order(request, job_id)
+    wanted = ARCHIVE if order.archive else order.kind.name
+    if type_of(job_id) != wanted:
+        raise InvalidInput(f"The id begins with {type_of(job_id)!r}, but the job is of type {wanted!r}.", code="bad-id")
+    return await _told(request, await frontend(request).desk.submit(order))
+
+
+async def get(request: web.Request) -> web.Response:
+    """Tell of a job."""
+    job = await own_job(request, job_id_of(request))
+    return answer(await _view(request, job))
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """Cancel a job and its parts; one that has ended stays as it is."""
+    job = await own_job(request, job_id_of(request))
+    number = await frontend(request).store.cancel(job.id, by=f"owner {principal(request).owner}")
+    log.info("job-canceled", job=job.id, owner=principal(request).owner, canceled=number)
+    return answer(Canceled(canceled=number))
+
+
+async def expire(request: web.Request) -> web.Response:
+    """Say when an ended job, its files and its result links go."""
+    job = await own_job(request, job_id_of(request))
+    wish = validated(ExpiryRequest, await read_json(request, frontend(request).settings.json_bytes))
+    if not await frontend(request).store.expire(job.id, wish.seconds):
+        raise InvalidInput("A part of another job goes with that job; name the whole.", code="part-of-a-job")
+    log.info("job-expiry-set", job=job.id, owner=principal(request).owner, seconds=wish.seconds)
+    return answer(await _view(request, await own_job(request, job.id)))
+
+
+async def retry(request: web.Request) -> web.Response:
+    """Submit a failed or canceled job again, as a new job."""
+    job = await own_job(request, job_id_of(request))
+    fresh = await frontend(request).store.revive(job.id, new_id(job.type))
+    log.info("job-revived", job=fresh, revived_from=job.id, owner=principal(request).owner)
+    return await _told(request, Submitted(fresh, created=True))
+
+
+async def list_mine(request: web.Request) -> web.Response:
+    """List one's own jobs, newest first."""
+    query = request.query
+    limit = _limit(query.get("limit", str(_PAGE)))
+    status, kind = query.get("status", ""), query.get("type", "")
+    if status and status not in ALL:
+        raise InvalidInput(f"There is no status {status[:40]!r}; allowed are {', '.join(ALL)}.", code="invalid-field")
+    before, after_id = _position(query.get("cursor", ""))
+    found: list[Job] = []
+    cursor: str | None = None
+    scanned, count = 0, _MOST
+    while len(found) < limit and scanned < _SCANNED:
+        rows = await frontend(request).store.owned(principal(request).owner, before, count)
+        # The cursor names a job and its millisecond, so that jobs of the same one are neither lost nor told twice.
+        fresh = [(job_id, ms) for job_id, ms in rows if not after_id or (ms, job_id) < (before - 1, after_id)]
+        jobs = await frontend(request).store.get_many([job_id for job_id, _ in fresh])
+        found += [
+            job
+            for job in jobs
+            if job is not None and (not status or job.status == status) and (not kind or job.type == kind)
+        ]
+        scanned += len(fresh)
+        cursor = _cursor(rows[-1]) if len(rows) == count else None
+        # A batch may have more jobs in one millisecond than a look takes: then the next look is a larger one.
+        count = _MOST if fresh else count * 4
+        if cursor is None:
+            break
+        before, after_id = _position(cursor)
+    if len(found) > limit:
+        found = found[:limit]
+        cursor = _cursor((found[-1].id, int(found[-1].fields["created_ms"])))
+    return answer(JobList(jobs=[job_view(job) for job in found], cursor=cursor))
+
+
+async def result(request: web.Request) -> web.StreamResponse:
+    """Send a job's result."""
+    return await _send(request, "output_file_name")
+
+
+async def preview(request: web.Request) -> web.StreamResponse:
+    """Send a picture of the image."""
+    return await _send(request, "preview_file_name")
+
+
+async def labels(request: web.Request) -> web.StreamResponse:
+    """Send the labels as a picture: id = red + 256 green + 65536 blue."""
+    return await _send(request, "labels_file_name")
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Store a file."""
+    parts = frontend(request).uploads.multipart(request).parts()
+    part = await first_file(parts)
+    stored = await frontend(request).uploads.receive(part.chunks, part.filename or "", principal(request).owner)
+    async for _rest in parts:
+        pass
+    return answer(_file(stored), 201)
+
+
+async def own_job(request: web.Request, job_id: str) -> Job:
+    """Return a job of the one who asks.
+
+    Raises:
+        NotFound: there is none, or it is another's.
+    """
+    job = await frontend(request).store.get(job_id) if job_id else None
+    if job is None or not principal(request).sees(job.owner):
+        raise NotFound("There is no such job. It may have expired.", code="no-such-job")
+    return job
+
+
+async def work_facts(request: web.Request, work: Work) -> dict[str, str]:
+    """Return the facts that an order brings beside its options."""
+    if not work.webhook:
+        return {}
+    await frontend(request).webhooks.check(work.webhook)
+    return {"webhook": work.webhook}
+
+
+async def _order(request: web.Request, job_id: str = "") -> Order:
+    front, owner = frontend(request), principal(request).owner
+    if request.content_type == "multipart/form-data":
+        wish = await _from_multipart(request)
+    else:
+        wish = validated(NewJobRequest, await read_json(request, front.settings.json_bytes))
+    kind = await front.catalogue.find(wish.type)
+    file = await front.uploads.find(wish.file, owner)
+    return Order(
+        kind=kind,
+        key=file.key,
+        name=sniff.base_name(wish.name or file.name),
+        options=wish.options,
+        model=wish.model,
+        version=wish.model_version,
+        owner=owner,
+        priority=wish.priority,
+        job_id=job_id,
+        idempotency_key=_idempotency_key(request),
+        batch=wish.batch,
+        facts=await work_facts(request, wish),
+    )
+
+
+async def _from_multipart(request: web.Request) -> NewJobRequest:
+    """Read the file and the job's fields, in any order; ``job`` holds them as JSON, or each has a part of its own."""
+    body = frontend(request).uploads.multipart(request)
+    stored, fields = await _parts(request, body)
+    if stored is None:
+        raise InvalidInput("The body has no file in the field 'file'.", code="no-file")
+    return validated(NewJobRequest, {"name": stored.name, **fields, "file": stored.key})
+
+
+async def _parts(request: web.Request, body: Multipart) -> tuple[Upload | None, dict[str, Any]]:
+    stored: Upload | None = None
+    fields: dict[str, Any] = {}
+    async for part in body.parts():
+        if part.name == "file" and part.filename is not None and stored is None:
+            owner = principal(request).owner
+            stored = await frontend(request).uploads.receive(part.chunks, part.filename, owner)
+        elif part.name in {"job", "options", "priority"}:
+            text = await part.text()
+            try:
+                found = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise InvalidInput(f"The field {part.name!r} is not JSON.", code="bad-json") from error
+            fields |= found if part.name == "job" and isinstance(found, dict) else {part.name: found}
+        elif part.name and part.filename is None:
+            fields[part.name] = await part.text()
+    return stored, fields
+
+
+async def _told(request: web.Request, submitted: Submitted) -> web.Response:
+    job = await own_job(request, submitted.id)
+    view = await _view(request, job)
+    return answer(view, 201 if submitted.created else 200, {"Location": view.links.self})
+
+
+async def _view(request: web.Request, job: Job) -> JobView:
+    position = None
+    if job.status == NEW:
+        (rank,) = await frontend(request).store.ranks([(job.id, job.owner)])
+        position = None if rank is None else rank + 1
+    return job_view(job, position)
+
+
+async def _send(request: web.Request, field: str) -> web.StreamResponse:
+    job = await own_job(request, job_id_of(request))
+    key = job.fields.get(field, "")
+    if not key:
+        said = "has not ended yet" if not job.final else "left no such file"
+        raise NotFound(f"The job {said}.", code="no-result")
+    return await objects.send(request, key)
+
+
+def _idempotency_key(request: web.Request) -> str:
+    key = request.headers.get("Idempotency-Key", "")
+    if len(key) > 200 or not key.isprintable():
+        raise InvalidInput("The Idempotency-Key must be at most 200 printable characters.", code="invalid-field")
+    return key
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST:
+        raise InvalidInput(f"The limit is {text[:20]!r}; allowed are 1 to {_MOST}.", code="invalid-field")
+    return int(text)
+
+
+def _cursor(row: tuple[str, int]) -> str:
+    return base64.urlsafe_b64encode(f"{row[1]} {row[0]}".encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> tuple[float, str]:
+    """Return the time (ms) before which jobs are wanted, and the last job told."""
+    if not cursor:
+        return float("inf"), ""
+    with contextlib.suppress(ValueError, binascii.Error):
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        ms, _, job_id = text.partition(" ")
+        if ms.isdecimal() and len(ms) < 16 and is_id(job_id):
+            return int(ms) + 1, job_id
+    raise InvalidInput("The cursor is not one that a list of jobs gave.", code="bad-cursor")
+
+
+def _file(stored: Upload) -> File:
+    return File(file=stored.key, name=stored.name, size=stored.size, sha256=stored.sha256, media_type=stored.media_type)

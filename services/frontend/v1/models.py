@@ -1,0 +1,216 @@
+"""What goes in and out of API v1."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal[
+    "new",
+    "started",
+    "pre-processing",
+    "predicting",
+    "post-processing",
+    "saving-results",
+    "waiting",
+    "done",
+    "failed",
+    "canceled",
+]
+JOB_ID = r"^[a-z0-9][a-z0-9-]{0,62}:[0-9a-f]{32}(\.[0-9]{1,6})*$"
+BATCH_ID = r"^[0-9a-f]{32}$"
+JobId = Annotated[str, Field(pattern=JOB_ID, examples=["segmentation:0123456789abcdef0123456789abcdef"])]
+BatchId = Annotated[str, Field(pattern=BATCH_ID)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+FileKey = Annotated[str, Field(min_length=1, max_length=300, examples=["uploads/0123456789abcdef0123456789abcdef.tif"])]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Work(_In):
+    """What is to be done with a file."""
+
+    type: Name = Field(description="The job type, or one of its aliases; for an archive, that of its images.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, max_length=100, description="As the job type's schema allows; see the job types."
+    )
+    model: str = Field("", max_length=200, description="Name of the model; empty for the job type's own.")
+    model_version: str = Field("", max_length=50, description="Version of the model; empty for the newest.")
+    priority: int = Field(0, ge=-100, le=100, description="Higher goes first among your own jobs.")
+    webhook: str = Field("", max_length=2000, description="Address that is called at start, progress and end.")
+
+
+class NewJobRequest(Work):
+    """A job on a file that was uploaded before."""
+
+    file: FileKey = Field(description="What the upload answered as `file`.")
+    name: str = Field("", max_length=200, description="The file's name for people; empty for that of the upload.")
+    batch: str = Field("", pattern=r"^([0-9a-f]{32})?$", description="Batch to add the job to; 32 hex digits you make.")
+
+
+class NewBatchFile(_In):
+    """One file of a batch."""
+
+    file: FileKey
+    name: str = Field("", max_length=200)
+
+
+class NewBatchRequest(Work):
+    """One job for each of many uploaded files."""
+
+    files: list[NewBatchFile] = Field(min_length=1, max_length=100_000)
+
+
+class ExpiryRequest(_In):
+    """When an ended job is forgotten."""
+
+    seconds: float | None = Field(
+        ge=0, le=10 * 366 * 86_400, description="s from its end, or from now if it has ended; null keeps it."
+    )
+
+
+class SignInRequest(_In):
+    """An API key, for a cookie."""
+
+    key: str = Field(min_length=1, max_length=200)
+
+
+class Problem(_Out):
+    """An error (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="Stable word for the kind of error.")
+    detail: str = Field(description="A sentence that says what is wrong and what is allowed.")
+
+
+class File(_Out):
+    """An uploaded file."""
+
+    file: str = Field(description="Its key, to be named in jobs.")
+    name: str
+    size: int = Field(description="Bytes.")
+    sha256: str
+    media_type: str
+
+
+class Links(_Out):
+    """Where to find what belongs to a job; null where there is nothing (yet)."""
+
+    self: str
+    events: str
+    result: str | None = None
+    preview: str | None = None
+    labels: str | None = None
+    download: str | None = Field(None, description="The result under an address that needs no key; it expires.")
+
+
+class JobView(_Out):
+    """A job."""
+
+    id: str
+    type: str
+    status: Status
+    progress: int = Field(description="Percent.")
+    name: str
+    file: str
+    options: dict[str, Any]
+    model: str
+    model_version: str
+    priority: int
+    item_type: str | None = Field(description="Of an archive: the job type of its images.")
+    batch: str | None
+    created_at: str
+    updated_at: str
+    finished_at: str | None
+    attempt: int = Field(description="How many times it was begun.")
+    position: int | None = Field(description="Place among your own waiting jobs of the type, from 1.")
+    reason: str | None = Field(description="Why it failed or was canceled.")
+    failures: dict[str, str] = Field(description="Of an archive: parts that failed, with the reason.")
+    total_jobs: int | None
+    seconds: dict[str, float | list[float]] = Field(description="Time of each stage, s.")
+    links: Links
+
+
+class JobEvent(_Out):
+    """A change of a job, as the event streams tell it."""
+
+    id: str
+    status: Status
+    progress: int
+    position: int | None
+    eta: float | None = Field(description="Estimated s until it is done; null where nothing is known.")
+    updated_at: str
+    name: str
+    reason: str | None
+    failures: dict[str, str]
+    links: Links
+
+
+class JobList(_Out):
+    """Some of one's jobs, newest first."""
+
+    jobs: list[JobView]
+    cursor: str | None = Field(description="To be given back for the next page; null on the last.")
+
+
+class BatchView(_Out):
+    """Many jobs with one progress."""
+
+    id: str
+    total: int
+    progress: float = Field(description="Percent of the whole.")
+    counts: dict[str, int] = Field(description="Jobs by status.")
+    final: bool
+    jobs: list[str]
+
+
+class Canceled(_Out):
+    """How many jobs were canceled now."""
+
+    canceled: int
+
+
+class JobTypeView(_Out):
+    """A job type on offer."""
+
+    name: str
+    title: str
+    description: str
+    aliases: list[str]
+    model: str
+    accepts: list[str]
+    options_schema: dict[str, Any]
+
+
+class JobTypeList(_Out):
+    """All job types, the default first."""
+
+    job_types: list[JobTypeView]
+
+
+class ModelList(_Out):
+    """Models and their versions."""
+
+    models: dict[str, list[str]]
+
+
+class Me(_Out):
+    """Who asks, and what is allowed here."""
+
+    owner: str
+    scopes: list[str]
+    signed_in: bool
+    anonymous: bool
+    max_upload_bytes: int
+    batch_files: int
+    label_viewer: str
+    version: str

@@ -1,0 +1,93 @@
+"""From a job's hash to what API v1 tells of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from services.frontend.v1.models import JobEvent, JobView, Links
+from shared.jobs import Job
+from shared.jobs.states import DONE
+
+_STAGES = ("download", "preprocess", "prediction", "postprocess", "upload", "total")
+
+
+def job_view(job: Job, position: int | None = None) -> JobView:
+    """Return what is told of a job."""
+    fields = job.fields
+    return JobView(
+        id=job.id,
+        type=job.type,
+        status=fields["status"],
+        progress=int(fields.get("progress", "0")),
+        name=fields.get("original_name", ""),
+        file=fields.get("input_file_name", ""),
+        options=json.loads(fields.get("options") or "{}"),
+        model=fields.get("model", ""),
+        model_version=fields.get("model_version", ""),
+        priority=int(fields.get("priority", "0")),
+        item_type=fields.get("item_type"),
+        batch=fields.get("batch"),
+        created_at=fields.get("created_at", ""),
+        updated_at=fields.get("updated_at", ""),
+        finished_at=fields.get("finished_at"),
+        attempt=job.attempt,
+        position=position,
+        reason=fields.get("reason"),
+        failures=_failures(fields),
+        total_jobs=_whole(fields.get("total_jobs")),
+        seconds=_seconds(fields),
+        links=_links(job.id, fields),
+    )
+
+
+def job_event(job_id: str, fields: Mapping[str, str]) -> JobEvent:
+    """Return what an event stream tells of a job, from the fields that the hub reads."""
+    position, eta = fields.get("position"), fields.get("eta")
+    return JobEvent(
+        id=job_id,
+        status=fields["status"],
+        progress=int(fields.get("progress", "0")),
+        position=int(position) if position else None,
+        eta=float(eta) if eta else None,
+        updated_at=fields.get("updated_at", ""),
+        name=fields.get("original_name", ""),
+        reason=fields.get("reason"),
+        failures=_failures(fields),
+        links=_links(job_id, fields),
+    )
+
+
+def _links(job_id: str, fields: Mapping[str, str]) -> Links:
+    own = f"/api/v1/jobs/{job_id}"
+    done = fields.get("status") == DONE
+    shown = done and "preview_file_name" in fields
+    return Links(
+        self=own,
+        events=f"{own}/events",
+        result=f"{own}/result" if done and "output_url" in fields else None,
+        preview=f"{own}/preview.png" if shown else None,
+        labels=f"{own}/labels.png" if shown and "labels_file_name" in fields else None,
+        download=fields.get("output_url") if done else None,
+    )
+
+
+def _failures(fields: Mapping[str, str]) -> dict[str, str]:
+    return dict(parse_qsl(fields.get("failures", ""), keep_blank_values=True))
+
+
+def _seconds(fields: Mapping[str, str]) -> dict[str, float | list[float]]:
+    found: dict[str, float | list[float]] = {}
+    for stage in _STAGES:
+        try:
+            numbers = [float(text) for text in fields.get(f"{stage}_time", "").split(",") if text]
+        except ValueError:
+            continue
+        if numbers:
+            found[stage] = numbers[0] if len(numbers) == 1 else numbers
+    return found
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None

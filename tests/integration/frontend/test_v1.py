@@ -1,0 +1,209 @@
+"""API v1: jobs, lists, results, problems."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from services.frontend.app import make_app
+from shared.errors import StorageFull
+from shared.jobs.model import new_id
+from tests.fixtures.frontend import TIFF, Served, multipart
+
+
+async def _file(served: Served, name: str = "cells.tif") -> str:
+    body, kind = multipart(name, TIFF)
+    status, stored = await served.post("/api/v1/files", body, **{"Content-Type": kind})
+    assert status == 201
+    return str(stored["file"])
+
+
+def _form(**fields: str) -> tuple[bytes, str]:
+    parts = [f'--edge\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
+    body, kind = multipart("cells.tif", TIFF)
+    return "".join(parts).encode() + body, kind
+
+
+async def test_a_file_is_told_with_its_checksum(served: Served) -> None:
+    import hashlib
+
+    body, kind = multipart("Zellen übung.tif", TIFF)
+    status, stored = await served.post("/api/v1/files", body, **{"Content-Type": kind})
+    assert status == 201
+    assert stored["sha256"] == hashlib.sha256(TIFF).hexdigest()
+    assert (stored["name"], stored["size"], stored["media_type"]) == ("Zellen übung.tif", len(TIFF), "image/tiff")
+
+
+async def test_a_job_from_a_file(served: Served) -> None:
+    wish = {"type": "segmentation", "file": await _file(served), "options": {"scale": 0.5}, "priority": 5}
+    async with served.http.post(f"{served.url}/api/v1/jobs", json=wish) as answer:
+        assert answer.status == 201
+        job = await answer.json()
+        assert answer.headers["Location"] == f"/api/v1/jobs/{job['id']}"
+    assert (job["status"], job["name"], job["position"]) == ("new", "cells.tif", 1)
+    assert (job["options"], job["model"], job["priority"]) == ({"scale": 0.5}, "NuclearSegmentation", 5)
+    assert (await served.get(job["links"]["self"]))[1]["id"] == job["id"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"type": "segmentation", "options": '{"scale": 2}'}, {"job": '{"type": "segmentation", "options": {"scale": 2}}'}],
+)
+async def test_file_and_job_in_one_go(served: Served, fields: dict[str, str]) -> None:
+    body, kind = _form(**fields)
+    status, job = await served.post("/api/v1/jobs", body, **{"Content-Type": kind})
+    assert (status, job["options"], job["name"]) == (201, {"scale": 2}, "cells.tif")
+
+
+async def test_an_idempotency_key_gives_the_same_job(served: Served) -> None:
+    wish = {"type": "segmentation", "file": await _file(served)}
+    first = await served.post("/api/v1/jobs", wish, **{"Idempotency-Key": "one"})
+    again = await served.post("/api/v1/jobs", wish, **{"Idempotency-Key": "one"})
+    other = await served.post("/api/v1/jobs", wish, **{"Idempotency-Key": "two"})
+    assert [first[0], again[0], other[0]] == [201, 200, 201]
+    assert first[1]["id"] == again[1]["id"] != other[1]["id"]
+
+
+async def test_put_is_idempotent(served: Served) -> None:
+    job_id = new_id("segmentation")
+    wish = {"type": "segmentation", "file": await _file(served)}
+    for expected in (201, 200):
+        async with served.http.put(f"{served.url}/api/v1/jobs/{job_id}", json=wish) as answer:
+            assert answer.status == expected
+            assert (await answer.json())["id"] == job_id
+    async with served.http.put(f"{served.url}/api/v1/jobs/{new_id('mesmer')}", json=wish) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (400, "bad-id")
+
+
+async def test_lists_are_paged_and_filtered(served: Served) -> None:
+    files = [{"file": await _file(served, f"cells_{n}.tif")} for n in range(7)]
+    _, batch = await served.post("/api/v1/batches", {"type": "segmentation", "files": files})
+    await served.http.delete(f"{served.url}/api/v1/jobs/{batch['jobs'][0]}")
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        status, page = await served.get(f"/api/v1/jobs?limit=3&cursor={cursor}")
+        assert status == 200
+        seen += [job["id"] for job in page["jobs"]]
+        if not (cursor := page["cursor"]):
+            break
+    assert sorted(seen) == sorted(batch["jobs"])
+    assert len(seen) == 7
+    _, page = await served.get("/api/v1/jobs?status=canceled")
+    assert [job["id"] for job in page["jobs"]] == batch["jobs"][:1]
+    _, page = await served.get("/api/v1/jobs?type=mesmer")
+    assert page == {"jobs": [], "cursor": None}
+
+
+async def test_cancel_and_retry(served: Served) -> None:
+    job_id = await served.submit()
+    async with served.http.delete(f"{served.url}/api/v1/jobs/{job_id}") as answer:
+        assert await answer.json() == {"canceled": 1}
+    async with served.http.delete(f"{served.url}/api/v1/jobs/{job_id}") as answer:
+        assert await answer.json() == {"canceled": 0}
+    status, job = await served.post(f"/api/v1/jobs/{job_id}/retry", {})
+    assert (status, job["status"]) == (201, "new")
+    status, problem = await served.post(f"/api/v1/jobs/{job['id']}/retry", {})
+    assert (status, problem["code"]) == (400, "not-revivable")
+
+
+async def test_results_of_a_job(working: Served) -> None:
+    job_id = await working.submit("cells.tif")
+    async with working.http.get(f"{working.url}/api/v1/jobs/{job_id}/events") as answer:
+        await answer.read()
+    _, job = await working.get(f"/api/v1/jobs/{job_id}")
+    assert job["status"] == "done"
+    assert job["seconds"]["total"] == 0.1
+    for name, kind in (("result", "application/zip"), ("preview", "image/png"), ("labels", "image/png")):
+        async with working.http.get(working.url + job["links"][name]) as answer:
+            assert (answer.status, answer.content_type) == (200, kind)
+    async with working.http.get(job["links"]["download"]) as answer:
+        assert answer.status == 200
+
+
+async def test_no_result_before_the_end(served: Served) -> None:
+    job_id = await served.submit()
+    status, problem = await served.get(f"/api/v1/jobs/{job_id}/result")
+    assert (status, problem["code"], problem["detail"]) == (404, "no-result", "The job has not ended yet.")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/api/v1/jobs/nothing", None, 404, "no-such-job"),
+        ("GET", f"/api/v1/jobs/segmentation:{'0' * 32}", None, 404, "no-such-job"),
+        ("GET", "/api/v1/batches/none", None, 404, "no-such-batch"),
+        ("GET", "/api/v1/nothing", None, 404, "not-found"),
+        ("PATCH", "/api/v1/jobs", None, 405, "method-not-allowed"),
+        ("GET", "/api/v1/jobs?limit=0", None, 400, "invalid-field"),
+        ("GET", "/api/v1/jobs?limit=-1", None, 400, "invalid-field"),
+        ("GET", "/api/v1/jobs?cursor=zzz", None, 400, "bad-cursor"),
+        ("GET", "/api/v1/jobs?status=odd", None, 400, "invalid-field"),
+        ("GET", "/api/v1/events", None, 400, "invalid-field"),
+        ("POST", "/api/v1/jobs", {"type": "segmentation"}, 400, "missing-field"),
+        ("POST", "/api/v1/jobs", {"type": "segmentation", "file": "a.tif"}, 404, "no-such-file"),
+        ("POST", "/api/v1/jobs", {"type": "segmentation", "file": "a.tif", "x": 1}, 400, "invalid-field"),
+        ("POST", "/api/v1/jobs", {"type": "none", "file": "a.tif"}, 400, "unknown-job-type"),
+        ("POST", "/api/v1/batches", {"type": "segmentation", "files": []}, 400, "invalid-field"),
+        ("PUT", "/api/v1/jobs/hello", {}, 400, "bad-id"),
+    ],
+)
+async def test_problems(  # type: ignore[no-untyped-def]
+    served: Served, method: str, path: str, body, status: int, code: str
+) -> None:
+    data = json.dumps(body).encode() if body is not None else None
+    async with served.http.request(method, served.url + path, data=data) as answer:
+        problem = await answer.json()
+        assert answer.content_type == "application/problem+json"
+    assert (answer.status, problem["status"], problem["code"]) == (status, status, code)
+    assert problem["detail"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "detail"),
+    [
+        ({"scale": 1000}, "invalid-option", "The option scale is wrong: 1000 is greater than the maximum of 10."),
+        ({"scale": "1"}, "invalid-option", "The option scale is wrong: '1' is not of type 'number'."),
+        (
+            {"colour": "red"},
+            "unknown-option",
+            "The job type segmentation has no option colour; its options are: dimension_order, channels, scale, "
+            "detect_scale.",
+        ),
+    ],
+)
+async def test_options_are_checked_before_any_work(  # type: ignore[no-untyped-def]
+    served: Served, options, code: str, detail: str
+) -> None:
+    wish = {"type": "segmentation", "file": await _file(served), "options": options}
+    status, problem = await served.post("/api/v1/jobs", wish)
+    assert (status, problem["code"], problem["detail"]) == (400, code, detail)
+
+
+async def test_a_full_disk_is_told_and_leaves_nothing(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_args: object, **_kwargs: object) -> None:
+        raise StorageFull("The storage is full: nothing was written.")
+
+    monkeypatch.setattr(served.front.storage, "put", full)
+    status, answer = await served.upload()
+    assert (status, answer["message"]) == (507, "The storage is full: nothing was written.")
+
+
+async def test_expiry(served: Served) -> None:
+    job_id = await served.submit()
+    for seconds, status in ((60, 200), (None, 200), (-1, 400)):
+        async with served.http.put(f"{served.url}/api/v1/jobs/{job_id}/expiry", json={"seconds": seconds}) as answer:
+            assert answer.status == status
+
+
+async def test_the_document_names_every_route(served: Served) -> None:
+    status, document = await served.get("/api/openapi.json")
+    assert (status, document["openapi"]) == (200, "3.1.0")
+    assert (await served.get("/api/swagger.json"))[1] == document
+    described = set(document["paths"])
+    hidden = {"/api", "/", "/docs", "/about", "/favicon.ico", "/api/openapi.json", "/api/swagger.json"}
+    for resource in make_app(served.front).router.resources():
+        path = resource.canonical.rstrip("/") or "/"
+        if not path.startswith(("/static", "/results", "/uploads", "/api/v1/uploads")) and "any" not in path:
+            assert path in described | hidden, path
