@@ -26,10 +26,10 @@ from shared.dense.weights import load_net
 
 SEED = 900_000_000  # far from what training uses
 SIDE = 384
-FOREGROUND = (0.4, 0.5, 0.6, 0.7)
-SMOOTHING = (0.7, 1.0, 1.5)
-HEIGHTS = (0.06, 0.1, 0.15, 0.2, 0.25)
-SIZES = (25.0, 40.0, 60.0)
+FOREGROUND = (0.5, 0.6, 0.7)
+SMOOTHING = (1.0, 1.5, 2.0, 2.5)
+HEIGHTS = (0.1, 0.18, 0.24, 0.3, 0.36)
+SIZES = (25.0, 40.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
