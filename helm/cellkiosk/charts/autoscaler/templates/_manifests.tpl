@@ -124,25 +124,21 @@ rules:
   - apiGroups: [apps]
     resources: [deployments/scale]
     resourceNames: {{ toJson $deployments }}
-    verbs: [get, patch, update]
-  - apiGroups: [apps]
-    resources: [deployments]
-    resourceNames: {{ toJson $deployments }}
-    verbs: [get]
+    verbs: [get, patch]
   {{- end }}
   - apiGroups: [""]
     resources: [pods]
     verbs: [get, list, watch, patch]
   - apiGroups: [""]
     resources: [events]
-    verbs: [create, patch]
+    verbs: [create, patch, list]
   - apiGroups: [coordination.k8s.io]
     resources: [leases]
     verbs: [create]
   - apiGroups: [coordination.k8s.io]
     resources: [leases]
     resourceNames: [{{ .name }}]
-    verbs: [get, update, patch]
+    verbs: [get, update]
 ---
 {{ include "cellkiosk.roleBinding" . }}
 {{- end -}}
