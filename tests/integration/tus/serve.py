@@ -1,0 +1,50 @@
+"""A server of resumable uploads alone, in this process or one of its own: ``python serve.py STORAGE-URL [GCS-API]``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from services.frontend.settings import UploadSettings
+from services.frontend.tus import Tus
+from shared.storage import Storage, open_storage
+from shared.storage.partial import open_partials
+
+
+def make_app(storage: Storage, clock: Callable[[], float] | None = None, **limits: float) -> web.Application:
+    """Return the application; whose a request is stands in X-Owner."""
+    more = {"clock": clock} if clock else {}
+    tus = Tus(
+        open_partials(storage),
+        UploadSettings(**limits),  # type: ignore[arg-type]
+        lambda request: request.headers.get("X-Owner", "anonymous"),
+        **more,  # type: ignore[arg-type]
+    )
+    app = web.Application(client_max_size=0)
+    app.add_routes(tus.routes())
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """Serve it on a free port; the context is its address."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def main(url: str, gcs_api_root: str = "") -> None:
+    """Serve until killed; print the address."""
+    async with serving(make_app(open_storage(url, gcs_api_root=gcs_api_root))) as address:
+        print(address, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
