@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from services.consumer import metrics
 from shared.errors import InvalidInput, LostLease, Retry
 from shared.jobs import Held, Job, JobStore, Notifications, Watch
+from shared.jobs.connection import COMMAND_TIMEOUT
 from shared.jobs.keys import WAKE
-from shared.telemetry import bind, context_of, span, trace_id
+from shared.jobs.working import BATCH
+from shared.lifecycle import ended
+from shared.telemetry import context_of, span, trace_id
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +69,15 @@ class Capacity:
     reconcile: float = 5.0
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """A job in flight, by the token that it was claimed with."""
+
+    job: Job
+    held: Held
+    task: asyncio.Task[None] | None = None
+
+
 class Worker:
     """One worker process's share of the work."""
 
@@ -83,16 +97,21 @@ class Worker:
         self._types = tuple(types)
         self._handler = handler
         self._capacity = capacity
-        self._running: dict[str, tuple[Held, asyncio.Task[None]]] = {}
+        self._running: dict[str, _Attempt] = {}
         self._claimable = asyncio.Event()
         self._renew_now = asyncio.Event()
-        self._finished: asyncio.Queue[tuple[Job, Done]] = asyncio.Queue()
+        self._finished: list[tuple[_Attempt, Done]] = []
+        self._some_finished = asyncio.Event()
         self._parked = False
+        self._stopping = False
+        self._strays_looked_for = 0.0
+        self._log: Any = log
         self._jobs_ended = 0
         self.facts: dict[str, str] = {"types": ",".join(self._types), "slots": str(capacity.slots)}
 
     async def run(self, stopping: asyncio.Event, grace: float) -> None:
         """Work until told to stop; then finish within ``grace`` seconds and hand the rest back."""
+        self._log = log.bind()  # resolved once: a lazy logger costs more for each line than a claim does
         async with self._notifications.watch(WAKE + self.name) as watch:
             keepers = [
                 asyncio.create_task(work, name=name)
@@ -102,17 +121,21 @@ class Worker:
                     ("complete", self._complete_in_batches()),
                 )
             ]
-            claiming = asyncio.create_task(self._claim_for_ever(), name="claim")
+            claiming = asyncio.create_task(self._claim_until_told(), name="claim")
             try:
                 await _first_end([*keepers, claiming], stopping)
             finally:
+                # A claim under way is not cut off: its jobs would be nobody's until their leases end.
+                self._stopping = True
+                self._claimable.set()
+                await asyncio.wait({claiming}, timeout=2 * COMMAND_TIMEOUT)
+                await ended(claiming)
                 # The keepers outlive the claiming: leases are renewed and results written while jobs finish.
-                await _cancelled(claiming)
                 await self._stop(grace)
-                await _cancelled(*keepers)
+                await ended(*keepers)
 
-    async def _claim_for_ever(self) -> None:
-        while True:
+    async def _claim_until_told(self) -> None:
+        while not self._stopping:
             self._claimable.clear()
             free = self._capacity.slots - len(self._running)
             due = await self._claim(free) if free > 0 else None
@@ -121,24 +144,40 @@ class Worker:
 
     async def _claim(self, free: int) -> float | None:
         try:
+            await self._give_back_strays()
             claim = await self._store.claim(self.name, self._types, free, self._capacity.lease)
         except Retry as error:
-            log.warning("claim-failed", error=str(error))
+            self._log.warning("claim-failed", error=str(error))
             return error.after
         self._parked = len(claim.jobs) < free
         for job in claim.jobs:
             self._start(job)
         return claim.next_due
 
-    def _start(self, job: Job) -> None:
-        task = asyncio.create_task(self._handle(job), name=job.id)
-        self._running[job.id] = (job.held, task)
-        metrics.running.labels(job.type).inc()
+    async def _give_back_strays(self) -> None:
+        """Hand back what this worker holds without knowing: the answer to a claim was lost with its connection."""
+        now = asyncio.get_running_loop().time()
+        if now - self._strays_looked_for < self._capacity.renew:
+            return
+        strays = await self._store.held(self.name) - self._running.keys()
+        jobs = await self._store.get_many(sorted(strays)) if strays else []
+        held = [job.held for job in jobs if job is not None]
+        if released := await self._store.release(self.name, held):
+            self._log.warning("strays-given-back", jobs=released)
+        self._strays_looked_for = now
 
-    def _ended(self, job: Job) -> None:
-        if self._running.get(job.id, (None,))[0] == job.held:
-            del self._running[job.id]
-        metrics.running.labels(job.type).dec()
+    def _start(self, job: Job) -> None:
+        attempt = _Attempt(job, job.held)
+        if (before := self._running.get(job.id)) and before.task:
+            before.task.cancel()  # an older attempt, which lost its lease
+        self._running[job.id] = attempt
+        attempt.task = asyncio.create_task(self._handle(attempt), name=job.id)
+        _of(metrics.running, job.type).inc()
+
+    def _ended(self, attempt: _Attempt) -> None:
+        if self._running.get(attempt.job.id) is attempt:
+            del self._running[attempt.job.id]
+        _of(metrics.running, attempt.job.type).dec()
         if not self._parked:
             self._claimable.set()
 
@@ -149,81 +188,83 @@ class Worker:
             if woken and self._running:
                 self._renew_now.set()
 
-    async def _handle(self, job: Job) -> None:
-        with (
-            bind(job=job.id, attempt=job.attempt, owner=job.owner),
-            span(f"job {job.type}", context_of(job.fields), job__id=job.id, job__attempt=job.attempt),
-        ):
-            log.debug("job-claimed", losses=job.fields.get("losses"))
+    async def _handle(self, attempt: _Attempt) -> None:
+        job, number = attempt.job, attempt.held.attempt
+        bind_contextvars(job=job.id, attempt=number, owner=job.owner)  # of this task alone: it ends with the job
+        with span(f"job {job.type}", context_of(job.fields), job__id=job.id, job__attempt=number):
+            self._log.debug("job-claimed", losses=job.fields.get("losses"))
             try:
                 outcome = await self._handler(job)
             except asyncio.CancelledError:
-                self._ended(job)
+                self._ended(attempt)
                 raise
             except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends this attempt, never the worker
-                await self._end_after_error(job, error)
+                await self._end_after_error(attempt, error)
             else:
-                await self._end(job, outcome)
+                await self._end(attempt, outcome)
 
-    async def _end(self, job: Job, outcome: Outcome) -> None:
+    async def _end(self, attempt: _Attempt, outcome: Outcome) -> None:
+        held = attempt.held
         if isinstance(outcome, Done):
-            self._finished.put_nowait((job, outcome))
-            return
-        if isinstance(outcome, Split):
+            self._finished.append((attempt, outcome))
+            self._some_finished.set()
+        elif isinstance(outcome, Split):
             await self._change(
-                job, "split", lambda: self._store.split(self.name, job.held, outcome.children, outcome.facts)
+                attempt, "split", lambda: self._store.split(self.name, held, outcome.children, outcome.facts)
             )
         else:
             await self._change(
-                job, "failed", lambda: self._store.fail(self.name, job.held, outcome.reason, facts=outcome.facts)
+                attempt, "failed", lambda: self._store.fail(self.name, held, outcome.reason, facts=outcome.facts)
             )
 
-    async def _end_after_error(self, job: Job, error: Exception) -> None:
+    async def _end_after_error(self, attempt: _Attempt, error: Exception) -> None:
+        held = attempt.held
         if isinstance(error, LostLease):
-            self._lost(job)
+            self._lost(attempt)
         elif isinstance(error, InvalidInput):
-            await self._change(job, "failed", lambda: self._store.fail(self.name, job.held, str(error)))
+            await self._change(attempt, "failed", lambda: self._store.fail(self.name, held, str(error)))
         else:
             reason, after = _told(error)
-            delay = after or _FIRST_DELAY * 2 ** int(job.fields.get("losses", "0"))
-            log.warning("attempt-failed", reason=reason, exc_info=None if isinstance(error, Retry) else error)
-            await self._change(job, "retried", lambda: self._store.fail(self.name, job.held, reason, again_in=delay))
+            delay = after or _FIRST_DELAY * 2 ** int(attempt.job.fields.get("losses", "0"))
+            self._log.warning("attempt-failed", reason=reason, exc_info=None if isinstance(error, Retry) else error)
+            await self._change(attempt, "retried", lambda: self._store.fail(self.name, held, reason, again_in=delay))
 
-    async def _change(self, job: Job, outcome: str, change: Callable[[], Awaitable[object]]) -> None:
+    async def _change(self, attempt: _Attempt, outcome: str, change: Callable[[], Awaitable[object]]) -> None:
         try:
             await _insist(change)
         except LostLease:
-            self._lost(job)
+            self._lost(attempt)
         else:
-            metrics.jobs.labels(job.type, outcome).inc()
+            _of(metrics.jobs, attempt.job.type, outcome).inc()
             self._jobs_ended += 1
-            log.info("job-ended", outcome=outcome)
-            self._ended(job)
+            self._log.info("job-ended", outcome=outcome)
+            self._ended(attempt)
 
-    def _lost(self, job: Job) -> None:
-        log.warning("lease-lost")
-        metrics.lost_leases.labels(job.type).inc()
-        self._ended(job)
+    def _lost(self, attempt: _Attempt) -> None:
+        self._log.warning("lease-lost", job=attempt.job.id)
+        _of(metrics.lost_leases, attempt.job.type).inc()
+        self._ended(attempt)
 
     async def _complete_in_batches(self) -> None:
         """Write results: all that have gathered while the last batch was being written go in one call."""
         while True:
-            batch = [await self._finished.get()]
-            while not self._finished.empty() and len(batch) < 500:
-                batch.append(self._finished.get_nowait())
+            await self._some_finished.wait()
+            batch, self._finished = self._finished[:BATCH], self._finished[BATCH:]
+            if not self._finished:
+                self._some_finished.clear()
             await self._complete(batch)
 
-    async def _complete(self, batch: list[tuple[Job, Done]]) -> None:
-        results = [(job.held, done.facts) for job, done in batch]
+    async def _complete(self, batch: list[tuple[_Attempt, Done]]) -> None:
+        results = [(attempt.held, done.facts) for attempt, done in batch]
         written = await _insist(lambda: self._store.complete(self.name, *results))
-        for (job, done), accepted in zip(batch, written, strict=True):
+        for (attempt, done), accepted in zip(batch, written, strict=True):
             if accepted:
-                metrics.jobs.labels(job.type, "done").inc()
+                _of(metrics.jobs, attempt.job.type, "done").inc()
                 self._jobs_ended += 1
-                log.info("job-done", job=job.id, seconds=done.facts.get("total_time"))
-                self._ended(job)
+                self._log.info("job-done", job=attempt.job.id, seconds=done.facts.get("total_time"))
+                self._ended(attempt)
             else:
-                self._lost(job)
+                self._lost(attempt)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -232,22 +273,21 @@ class Worker:
                 await self._store.heartbeat(self.name, 3 * self._capacity.renew, facts)
                 await self._renew()
             except Retry as error:
-                log.warning("renewal-failed", error=str(error))
+                self._log.warning("renewal-failed", error=str(error))
             await _wait(self._renew_now, self._capacity.renew)
             self._renew_now.clear()
 
     async def _renew(self) -> None:
-        held = [token for token, _task in self._running.values()]
+        held = {attempt.held: attempt for attempt in self._running.values()}
         if not held:
             return
         lost = await self._store.renew(self.name, self._capacity.lease, held)
         metrics.renewals.inc(len(held))
-        for job_id in lost:
-            token, task = self._running.get(job_id, (None, None))
-            if token in held and task is not None and not task.done():
-                log.warning("lease-lost", job=job_id)
-                metrics.lost_leases.labels(job_id.partition(":")[0]).inc()
-                task.cancel()
+        for token, attempt in held.items():
+            if token.id in lost and attempt.task is not None and not attempt.task.done():
+                self._log.warning("lease-lost", job=token.id)
+                _of(metrics.lost_leases, attempt.job.type).inc()
+                attempt.task.cancel()
 
     async def _stop(self, grace: float) -> None:
         log.info("worker-stopping", running=len(self._running), grace=grace)
@@ -256,10 +296,10 @@ class Worker:
             self._parked = False
             self._claimable.clear()
             await _wait(self._claimable, left)
-        unfinished = [(held, task) for held, task in self._running.values()]
-        await _cancelled(*(task for _held, task in unfinished))
+        unfinished = list(self._running.values())
+        await ended(*(attempt.task for attempt in unfinished if attempt.task))
         try:
-            released = await self._store.release(self.name, [held for held, _task in unfinished])
+            released = await self._store.release(self.name, [attempt.held for attempt in unfinished])
             await self._store.leave(self.name, self._types)
         except Retry as error:
             log.warning("leaving-not-written", unfinished=len(unfinished), error=str(error))
@@ -300,10 +340,10 @@ async def _first_end(tasks: list[asyncio.Task[None]], stopping: asyncio.Event) -
         for task in done - {wish}:
             task.result()
     finally:
-        await _cancelled(wish)
+        await ended(wish)
 
 
-async def _cancelled(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+@functools.cache
+def _of(metric: Any, *labels: str) -> Any:
+    """Return a metric of some labels; looked up anew for each job it would cost more than the job's turn."""
+    return metric.labels(*labels)

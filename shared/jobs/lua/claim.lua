@@ -20,27 +20,34 @@ local function take(kind, n)
     if i % 2 == 1 then ids[#ids + 1] = value end
   end
   if call('EXISTS', queue) == 1 then call('ZADD', ring, call('INCR', P .. 'turn'), owner) end
-  if #ids > 0 then call('DECRBY', P .. 'depth:' .. kind, #ids) end
   return ids, true
 end
 
-local reply = {-1, 0}
-local stamp = iso(NOW)
+local reply, held, leases, taken = {-1, 0}, {}, {}, {}
+local stamp, deadline = iso(NOW), NOW + lease
+local now_is = {status = 'started', updated_at = stamp, updated_by = worker}
 
+-- Gives a job to the worker: writes its new state, and changes the fields that were read to what they are now.
 local function give(id, kind)
   local key = job_key(id)
-  local status = redis.pcall('HGET', key, 'status')
-  if type(status) == 'table' or status ~= 'new' then
+  local fields = redis.pcall('HGETALL', key)
+  local at = {}
+  for i = 1, #fields, 2 do at[fields[i]] = i + 1 end
+  local attempt = tonumber(fields[at.attempt])
+  if fields[at.status] ~= 'new' or not attempt or not at.owner then
     set_aside(id, kind)
     return
   end
-  local attempt = call('HINCRBY', key, 'attempt', 1)
-  call('HSET', key, 'status', 'started', 'updated_at', stamp, 'updated_by', worker)
-  call('ZADD', P .. 'leases:' .. kind, NOW + lease, id)
-  call('SADD', P .. 'held:' .. worker, id)
+  now_is.attempt = string.format('%d', attempt + 1)
+  call('HSET', key, 'status', 'started', 'updated_at', stamp, 'updated_by', worker, 'attempt', now_is.attempt)
+  for name, value in pairs(now_is) do
+    if at[name] then fields[at[name]] = value end
+  end
+  leases[kind] = leases[kind] or {}
+  push(leases[kind], deadline, id)
+  held[#held + 1] = id
   wanted = wanted - 1
-  reply[#reply + 1] = id
-  reply[#reply + 1] = call('HGETALL', key)
+  push(reply, id, fields)
 end
 
 local more = {}
@@ -54,12 +61,18 @@ while wanted > 0 and found do
   for _, kind in ipairs(types) do
     if wanted > 0 and more[kind] then
       local ids, any = take(kind, wanted)
+      taken[kind] = (taken[kind] or 0) + #ids
       for _, id in ipairs(ids) do give(id, kind) end
       more[kind] = any
       found = found or any
     end
   end
 end
+for kind, number in pairs(taken) do
+  if number > 0 then call('DECRBY', P .. 'depth:' .. kind, number) end
+end
+for kind, pairs_of_kind in pairs(leases) do in_parts('ZADD', P .. 'leases:' .. kind, pairs_of_kind) end
+in_parts('SADD', P .. 'held:' .. worker, held)
 
 if wanted > 0 then
   for _, kind in ipairs(types) do

@@ -32,8 +32,21 @@ local function job_key(id) return P .. 'job:' .. id end
 
 local function type_of(id) return string.match(id, '^([^:]+):') or 'unknown' end
 
+local function push(list, ...)
+  for _, value in ipairs({...}) do list[#list + 1] = value end
+end
+
+-- Calls a command with any number of values: Lua can unpack some thousands at once.
+local function in_parts(command, key, values)
+  for first = 1, #values, 1000 do call(command, key, unpack(values, first, math.min(first + 999, #values))) end
+end
+
 -- One event for a burst: the reader acts at once, waits as long as the hint lives, and reads once more.
-local function hint(who) call('SET', P .. 'hint:' .. who, '1', 'NX', 'PX', 50) end
+local hinted = {}
+local function hint(who)
+  if not hinted[who] then call('SET', P .. 'hint:' .. who, '1', 'NX', 'PX', 50) end
+  hinted[who] = true
+end
 
 -- A worker that died while parked has no subscriber left: it costs its turn and nothing more.
 local function wake_worker(worker, why)
@@ -54,15 +67,12 @@ end
 
 -- Order within an owner's queue: priority first, then the running number; at the front: a negative number.
 -- 2^45 numbers and 201 priorities fit in the 53 bits of a score.
-local function score(priority, front)
-  local order = call('INCR', P .. 'sequence')
-  if front then order = -order end
-  return -priority * 35184372088832 + order
-end
+local function place(priority, order) return -priority * 35184372088832 + order end
 
 local function put_in_queue(id, kind, owner, priority, front)
   local ring = P .. 'queue:' .. kind
-  call('ZADD', ring .. ':' .. owner, score(priority, front), id)
+  local order = call('INCR', P .. 'sequence')
+  call('ZADD', ring .. ':' .. owner, place(priority, front and -order or order), id)
   call('ZADD', ring, 'NX', call('INCR', P .. 'turn'), owner)
 end
 
@@ -76,6 +86,33 @@ local function enqueue(id, kind, owner, priority, front)
   put_in_queue(id, kind, owner, priority, front)
   count_in(kind, 1)
   wake(kind, 1)
+  hint('autoscaler')
+end
+
+local gathered, gathered_number = {}, 0
+
+-- Puts many fresh jobs in their queues: `gather` each, then `enqueue_gathered` once.
+local function gather(id, kind, owner, priority)
+  local name = kind .. ':' .. owner
+  if not gathered[name] then
+    gathered[name] = {kind = kind, owner = owner}
+    push(gathered, name)
+  end
+  push(gathered[name], id, priority, gathered_number)
+  gathered_number = gathered_number + 1
+end
+
+local function enqueue_gathered()
+  if gathered_number == 0 then return end
+  local first = call('INCRBY', P .. 'sequence', gathered_number) - gathered_number + 1
+  for _, name in ipairs(gathered) do
+    local jobs, entries = gathered[name], {}
+    for i = 1, #jobs, 3 do push(entries, place(jobs[i + 1], first + jobs[i + 2]), jobs[i]) end
+    in_parts('ZADD', P .. 'queue:' .. name, entries)
+    call('ZADD', P .. 'queue:' .. jobs.kind, 'NX', call('INCR', P .. 'turn'), jobs.owner)
+    count_in(jobs.kind, #jobs / 3)
+    wake(jobs.kind, #jobs / 3)
+  end
   hint('autoscaler')
 end
 
@@ -110,12 +147,30 @@ local function move(id, from, to, by, ...)
   call('HSET', job_key(id), 'status', to, 'updated_at', iso(NOW), 'updated_by', by, ...)
 end
 
--- Facts are written once: what is there already stays.
+-- Facts are written once: what is there already stays. Returns the pairs that are not there yet, and who the job's
+-- parent is and how long it is kept.
+local function fresh(id, facts)
+  local names, missing, seen = {'parent', 'retention'}, {}, {}
+  for i = 1, #facts, 2 do names[#names + 1] = facts[i] end
+  local there = call('HMGET', job_key(id), unpack(names))
+  for i = 3, #names do
+    if not there[i] and not seen[names[i]] then push(missing, names[i], facts[2 * (i - 2)]) end
+    seen[names[i]] = true
+  end
+  return missing, there[1], there[2]
+end
+
 local function write_facts(id, facts)
-  for i = 1, #facts, 2 do call('HSETNX', job_key(id), facts[i], facts[i + 1]) end
+  local missing = fresh(id, facts)
+  if #missing > 0 then call('HSET', job_key(id), unpack(missing)) end
 end
 
 local function note(id, text) call('RPUSH', P .. 'history:' .. id, text) end
+
+-- A worker with an old token holds the job no more, unless it was given the same job again under a new one.
+local function not_held(worker, id, status, holder)
+  if not (WORKING[status or ''] and holder == worker) then call('SREM', P .. 'held:' .. worker, id) end
+end
 
 -- True if the caller's fencing token is still the current one and the job is being worked on.
 local function owns(status, current, attempt) return WORKING[status or ''] and current == attempt end
@@ -135,18 +190,28 @@ local function child_finished(parent)
   enqueue(parent, type_of(parent), f[2], tonumber(f[3]) or 0, true)
 end
 
+local postponed = nil
+
+-- When an ended job is forgotten: as somebody said meanwhile, else as its submitter said. Empty keeps it.
+local function expiry_after(id, retention)
+  if postponed == nil then postponed = call('EXISTS', P .. 'expire_after') == 1 end
+  local after = postponed and call('HGET', P .. 'expire_after', id)
+  if not after then return retention end
+  call('HDEL', P .. 'expire_after', id)
+  return after
+end
+
 -- Ends a job that left its queue and lease: writes the facts, sets when it is forgotten, tells its parent.
 finish = function(id, from, to, by, facts, progress)
-  write_facts(id, facts)
-  write_facts(id, {'finished_at', iso(NOW), 'failures', ''})
-  if progress then move(id, from, to, by, 'progress', progress) else move(id, from, to, by) end
-  local f = call('HMGET', job_key(id), 'parent', 'retention')
-  if f[1] then
-    child_finished(f[1])
+  push(facts, 'finished_at', iso(NOW), 'failures', '')
+  local missing, parent, retention = fresh(id, facts)
+  if progress then push(missing, 'progress', progress) end
+  move(id, from, to, by, unpack(missing))
+  if parent then
+    child_finished(parent)
   else
-    local after = call('HGET', P .. 'expire_after', id) or f[2]
+    local after = expiry_after(id, retention)
     if after and after ~= '' then call('ZADD', P .. 'expiry', NOW + tonumber(after) * 1000, id) end
-    call('HDEL', P .. 'expire_after', id)
   end
   hint('autoscaler')
 end

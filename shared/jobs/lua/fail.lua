@@ -3,9 +3,9 @@
 -- ARGV: now, worker, id, attempt, reason, retry 0/1, delay in ms, fact pairs...
 -- Returns 'failed', 'requeued' or 'buried'; '' if the token is no longer current.
 local worker, id, reason = ARGV[2], ARGV[3], ARGV[5]
-local f = call('HMGET', job_key(id), 'status', 'attempt')
+local f = call('HMGET', job_key(id), 'status', 'attempt', 'updated_by')
 if not owns(f[1], f[2], ARGV[4]) then
-  call('SREM', P .. 'held:' .. worker, id)
+  not_held(worker, id, f[1], f[3])
   return ''
 end
 leave_lease(id, type_of(id), worker)

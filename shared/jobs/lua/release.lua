@@ -4,13 +4,14 @@
 local worker, released = ARGV[2], 0
 for i = 3, #ARGV, 2 do
   local id = ARGV[i]
-  local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority')
-  call('SREM', P .. 'held:' .. worker, id)
+  local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority', 'updated_by')
   if owns(f[1], f[2], ARGV[i + 1]) then
     leave_lease(id, type_of(id), worker)
     move(id, f[1], 'new', worker)
     enqueue(id, type_of(id), f[3], tonumber(f[4]) or 0, true)
     released = released + 1
+  else
+    not_held(worker, id, f[1], f[5])
   end
 end
 return released

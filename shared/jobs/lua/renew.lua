@@ -4,11 +4,11 @@
 local lost = {}
 for i = 4, #ARGV, 2 do
   local id = ARGV[i]
-  local f = call('HMGET', job_key(id), 'status', 'attempt')
+  local f = call('HMGET', job_key(id), 'status', 'attempt', 'updated_by')
   if owns(f[1], f[2], ARGV[i + 1]) then
     call('ZADD', P .. 'leases:' .. type_of(id), 'XX', NOW + tonumber(ARGV[3]), id)
   else
-    call('SREM', P .. 'held:' .. ARGV[2], id)
+    not_held(ARGV[2], id, f[1], f[3])
     lost[#lost + 1] = id
   end
 end

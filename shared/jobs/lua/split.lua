@@ -3,9 +3,9 @@
 --   type, n facts, fact pairs...
 -- Returns the number of children; -1 if the token is no longer current; -2 if the job was split before.
 local worker, id, attempt = ARGV[2], ARGV[3], ARGV[4]
-local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority', 'max_attempts')
+local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority', 'max_attempts', 'updated_by')
 if not owns(f[1], f[2], attempt) then
-  call('SREM', P .. 'held:' .. worker, id)
+  not_held(worker, id, f[1], f[6])
   return -1
 end
 local children = P .. 'children:' .. id
@@ -18,17 +18,19 @@ write_facts(id, {'total_jobs', tostring(total)})
 call('SET', P .. 'open:' .. id, total)
 leave_lease(id, type_of(id), worker)
 move(id, f[1], 'waiting', worker, 'progress', '0')
+local stamp, ms = iso(NOW), string.format('%d', NOW)
 local hex = string.match(id, ':(.+)$')
 at = at + 1
 for number = 1, total do
   local kind, n = ARGV[at], tonumber(ARGV[at + 1])
   local child = kind .. ':' .. hex .. '.' .. number
   local fields = {'type', kind, 'owner', f[3], 'priority', f[4], 'max_attempts', f[5] or '3', 'parent', id, 'part', tostring(number),
-    'created_at', iso(NOW), 'created_ms', string.format('%d', NOW), 'updated_at', iso(NOW), 'updated_by', worker, 'status', 'new', 'progress', '0', 'attempt', '0',
+    'created_at', stamp, 'created_ms', ms, 'updated_at', stamp, 'updated_by', worker, 'status', 'new', 'progress', '0', 'attempt', '0',
     'losses', '0', unpack(ARGV, at + 2, at + 1 + 2 * n)}
   call('HSET', job_key(child), unpack(fields))
   call('RPUSH', children, child)
-  enqueue(child, kind, f[3], tonumber(f[4]) or 0, false)
+  gather(child, kind, f[3], tonumber(f[4]) or 0)
   at = at + 2 + 2 * n
 end
+enqueue_gathered()
 return total

@@ -1,8 +1,26 @@
--- Submits jobs: writes each hash and puts its id in the queue, all or nothing of each job in one step.
+-- Submits jobs: writes each hash and puts its id in the queue, all of them or none in one step.
 -- ARGV: now, count of jobs, then for each job:
 --   id, owner, priority, max_attempts, retention, idempotency key, batch, parent, n uses, uses..., n facts, fact pairs...
 -- Returns for each job: id, 1 if created now or 0 if its key was known. Error GONE if an object is being deleted.
-local reply, at = {}, 3
+local reply, at, owned, stamp, ms = {}, 3, {}, iso(NOW), string.format('%d', NOW)
+
+local function known_as(id, owner, key)
+  return (key ~= '' and call('GET', P .. 'idempotency:' .. owner .. ':' .. key)) or (call('EXISTS', job_key(id)) == 1 and id)
+end
+
+-- First look, then write: a file that is being deleted refuses them all.
+local look = at
+for _ = 1, tonumber(ARGV[2]) do
+  local first_use = look + 8
+  local n_uses = tonumber(ARGV[look + 7])
+  for i = first_use, first_use + n_uses - 1 do
+    if call('SISMEMBER', P .. 'doomed', ARGV[i]) == 1 and not known_as(ARGV[look], ARGV[look + 1], ARGV[look + 5]) then
+      return redis.error_reply('GONE ' .. ARGV[i])
+    end
+  end
+  look = first_use + n_uses + 1 + 2 * tonumber(ARGV[first_use + n_uses])
+end
+
 for _ = 1, tonumber(ARGV[2]) do
   local id, owner, priority, most, retention, key, batch = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4],
     ARGV[at + 5], ARGV[at + 6]
@@ -12,17 +30,14 @@ for _ = 1, tonumber(ARGV[2]) do
   local first_fact = first_use + n_uses + 1
   at = first_fact + 2 * n_facts
   local idempotency = key ~= '' and (P .. 'idempotency:' .. owner .. ':' .. key)
-  local known = (idempotency and call('GET', idempotency)) or (call('EXISTS', job_key(id)) == 1 and id)
+  local known = known_as(id, owner, key)
   if known then
     reply[#reply + 1] = known
     reply[#reply + 1] = 0
   else
-    for i = first_use, first_use + n_uses - 1 do
-      if call('SISMEMBER', P .. 'doomed', ARGV[i]) == 1 then return redis.error_reply('GONE ' .. ARGV[i]) end
-    end
     local kind = type_of(id)
-    local fields = {'type', kind, 'owner', owner, 'priority', priority, 'max_attempts', most, 'created_at', iso(NOW),
-      'created_ms', string.format('%d', NOW), 'updated_at', iso(NOW), 'updated_by', 'submit', 'status', 'new', 'progress', '0', 'attempt', '0', 'losses', '0'}
+    local fields = {'type', kind, 'owner', owner, 'priority', priority, 'max_attempts', most, 'created_at', stamp,
+      'created_ms', ms, 'updated_at', stamp, 'updated_by', 'submit', 'status', 'new', 'progress', '0', 'attempt', '0', 'losses', '0'}
     if retention ~= '' then
       fields[#fields + 1] = 'retention'
       fields[#fields + 1] = retention
@@ -48,10 +63,13 @@ for _ = 1, tonumber(ARGV[2]) do
     end
     for i = first_fact, at - 1 do fields[#fields + 1] = ARGV[i] end
     call('HSET', job_key(id), unpack(fields))
-    call('ZADD', P .. 'owned:' .. owner, NOW, id)
-    enqueue(id, kind, owner, tonumber(priority), false)
+    owned[owner] = owned[owner] or {}
+    push(owned[owner], NOW, id)
+    gather(id, kind, owner, tonumber(priority))
     reply[#reply + 1] = id
     reply[#reply + 1] = 1
   end
 end
+for owner, entries in pairs(owned) do in_parts('ZADD', P .. 'owned:' .. owner, entries) end
+enqueue_gathered()
 return reply
