@@ -1,0 +1,78 @@
+"""Tracking end to end: a movie with a division, segmented frame by frame and linked."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.fixtures.consumer import Consumer, labels_of, tiff
+
+FRAMES, SIZE = 6, 128
+
+
+def movie() -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+    """Return a movie (T, Y, X) of one cell that walks and one that divides after the third frame; and its labels."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    image = np.full((FRAMES, SIZE, SIZE), 300, np.float32)
+    labels = np.zeros((FRAMES, SIZE, SIZE), np.int32)
+    for t in range(FRAMES):
+        centres = [(32 + 3 * t, 30)]
+        centres += [(80, 90)] if t < 3 else [(80 - 10 - t, 90 - 4), (80 + 10 + t, 90 + 4)]
+        for number, (row, column) in enumerate(centres, start=1):
+            distance = np.hypot(y - row, x - column)
+            image[t] += 3000 * np.clip(11 - distance, 0, 1)
+            labels[t][distance < 10] = number
+    image += np.random.default_rng(0).normal(0, 20, image.shape)
+    return image.astype(np.uint16), labels
+
+
+def check(entries: dict[str, bytes]) -> None:
+    assert list(entries) == ["film_feature_0.tif", "lineage.json"]
+    stack, lineage = labels_of(entries["film_feature_0.tif"]), json.loads(entries["lineage.json"])
+    assert stack.shape == (FRAMES, SIZE, SIZE)
+    walker, parent = stack[0, 32, 30], stack[0, 80, 90]
+    assert all(stack[t, 32 + 3 * t, 30] == walker for t in range(FRAMES))
+    daughters = {int(stack[5, 80 - 15, 86]), int(stack[5, 80 + 15, 94])}
+    track = lineage[str(parent)]
+    assert set(track["daughters"]) == daughters
+    assert track["frame_div"] == 3
+    assert lineage[str(walker)]["daughters"] == []
+    assert lineage[str(walker)]["frames"] == list(range(FRAMES))
+    assert all(lineage[str(daughter)]["parent"] == parent for daughter in daughters)
+    assert set(track) == {"label", "frames", "daughters", "parent", "frame_div", "capped"}
+
+
+async def test_a_movie_becomes_tracks_with_a_division(consumer: Consumer) -> None:
+    job = await consumer.run("tracking", tiff(movie()[0], metadata={"axes": "TYX"}), "film.tif")
+    check(await consumer.result(job))
+    assert job.fields["total_jobs"] == str(FRAMES)
+
+
+async def test_a_segmented_movie_is_linked_as_it_is(consumer: Consumer) -> None:
+    image, labels = movie()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, array in (("raw.npy", image), ("tracked.npy", labels)):
+            content = npy(array[..., np.newaxis])
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    job = await consumer.run("tracking", out.getvalue(), "film.trk")
+    check(await consumer.result(job))
+
+
+async def test_one_frame_is_no_movie(consumer: Consumer) -> None:
+    job = await consumer.run("tracking", tiff(movie()[0][0]), "film.tif")
+    assert job.status == "failed"
+    assert job.fields["reason"].startswith("A movie needs 2 to")
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
