@@ -7,18 +7,20 @@ from typing import Any
 from aiohttp import web
 
 from services.frontend import compat, middleware, objects, pages
-from services.frontend.auth import Gate
+from services.frontend.auth import Gate, principal
 from services.frontend.catalogue import Catalogue
 from services.frontend.context import FRONTEND, Frontend
 from services.frontend.hub import Hub
 from services.frontend.settings import Settings
 from services.frontend.submission import Desk
+from services.frontend.tus import Tus
 from services.frontend.uploads import Uploads
 from services.frontend.v1.routes import ROUTES
 from services.frontend.v1.routing import add_routes
 from services.frontend.webhooks import Webhooks
 from shared.jobs import JobStore, Notifications
 from shared.storage import Storage
+from shared.storage.partial import open_partials
 
 
 def make_frontend(
@@ -51,12 +53,17 @@ def make_app(front: Frontend) -> web.Application:
     for method, path, handler in compat.ROUTES:
         _add(app, method, path, handler)
     add_routes(app, ROUTES)
+    app.add_routes(Tus(open_partials(front.storage), front.settings.uploads, _owner).routes())
     pages.add_pages(app)
     app.router.add_get("/results/{root}/{rest:.+}", objects.result)
     app.router.add_get("/uploads/{name:.+}", objects.upload)
     app.router.add_route("*", "/api", compat.nowhere)
     app.router.add_route("*", "/api/{any:(?!v1/).*}", compat.nowhere)
     return app
+
+
+def _owner(request: web.Request) -> str:
+    return principal(request).owner
 
 
 def _add(app: web.Application, method: str, path: str, handler: Any) -> None:

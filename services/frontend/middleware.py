@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 
 from services.frontend import metrics
 from services.frontend.auth import PRINCIPAL
@@ -36,7 +37,7 @@ _ALLOWED_HEADERS = (
 )
 _EXPOSED_HEADERS = (
     "Location, Retry-After, ETag, Content-Range, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, "
-    "Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Expires, Upload-Metadata, Upload-Concat"
+    "Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Expires, Upload-Metadata, Upload-Concat, Upload-Key"
 )
 
 
@@ -108,7 +109,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         if fault.status >= 500:
             log.warning("request-failed", path=request.path, status=fault.status, error=str(error))
         return _told(request, fault)
-    except ConnectionError:
+    except (ConnectionError, web.RequestPayloadError, PayloadEncodingError):
         # The client went away in the middle; there is nobody to tell.
         log.info("client-gone", path=request.path)
         return _told(request, Fault(400, "cut-off", "The request was cut off."))

@@ -149,6 +149,7 @@ class JobEvent(_Out):
     position: int | None
     eta: float | None = Field(description="Estimated s until it is done; null where nothing is known.")
     updated_at: str
+    finished_at: str | None
     name: str
     reason: str | None
     failures: dict[str, str]

@@ -52,6 +52,7 @@ def job_event(job_id: str, fields: Mapping[str, str]) -> JobEvent:
         position=int(position) if position else None,
         eta=float(eta) if eta else None,
         updated_at=fields.get("updated_at", ""),
+        finished_at=fields.get("finished_at"),
         name=fields.get("original_name", ""),
         reason=fields.get("reason"),
         failures=_failures(fields),
