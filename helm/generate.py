@@ -307,8 +307,7 @@ def _schema(
 
 def _type(value: Any) -> str:
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    found = kinds[type(value)]
-    return found
+    return kinds[type(value)]
 
 
 # --- the README

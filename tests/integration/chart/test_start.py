@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from services.triton import environment
-from tests.integration.chart.container import Container
 from tests.fixtures.helm import CHART, ROOT, of_kind, pod_specs, rendered
 from tests.fixtures.redis import RedisServer
+from tests.integration.chart.container import Container
 
 PASSWORD = "letters4and4digits"
 NAME = "kiosk-cellkiosk"

@@ -58,6 +58,9 @@ spec:
         - name: config
           configMap: {name: {{ $name }}, defaultMode: 365} # 0555: the scripts are run
         - {name: tmp, emptyDir: {}}
+  {{- if and (not $values.keep) (semverCompare ">=1.27.0-0" .Capabilities.KubeVersion.Version) }}
+  persistentVolumeClaimRetentionPolicy: {whenDeleted: Delete, whenScaled: Retain}
+  {{- end }}
   volumeClaimTemplates:
     - metadata: {name: data}
       spec:
