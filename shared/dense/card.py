@@ -153,7 +153,7 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float and number and math.isfinite(value):
         return float(value)
-    if isinstance(value, kind) and (kind is not int or number):
+    if kind is not float and isinstance(value, kind) and (kind is not int or number):
         return value
     names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false", dict: "a mapping"}
     raise Misconfigured(f"{where} must be {names[kind]}, not {value!r}.")

@@ -204,6 +204,8 @@ def expose(rng: np.random.Generator, light: NDArray[np.float32], look: Look) -> 
     if rng.random() < 0.5:  # nuclei out of focus that are not in the truth
         for _ in range(int(rng.integers(1, 4))):
             image += rng.uniform(0.03, 0.15) * _blob(rng, size, look.diameter * rng.uniform(0.6, 1.5))
+    if rng.random() < 0.3:
+        image += _ghosts(rng, light, look)
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(1, 8))):  # debris: small and bright, dots and fibres
             image += _debris(rng, size, look.diameter)
@@ -219,6 +221,20 @@ def _blob(rng: np.random.Generator, size: int, width: float) -> NDArray[np.float
     along = np.arange(size, dtype=np.float32)
     rows, columns = (np.exp(-((along - m) ** 2) / (2 * width**2)) for m in middle)
     return np.asarray(np.outer(rows, columns), np.float32)
+
+
+def _ghosts(rng: np.random.Generator, light: NDArray[np.float32], look: Look) -> NDArray[np.float32]:
+    """Nuclei so dim beside the others, up to 2 % of them, that people do not count them: not in the truth."""
+    image = np.zeros_like(light)
+    typical = float(np.median(light[light > 0])) if (light > 0).any() else 0.0
+    size = light.shape[0]
+    for _ in range(int(rng.integers(1, 5))):
+        mask = _shape(rng, look, False, rng.uniform(0, 2 * np.pi)).astype(np.float32)
+        top, left = (int(rng.integers(-mask.shape[0] // 2, size - mask.shape[0] // 2)) for _ in range(2))
+        y0, x0 = max(top, 0), max(left, 0)
+        y1, x1 = min(top + mask.shape[0], size), min(left + mask.shape[1], size)
+        image[y0:y1, x0:x1] += mask[y0 - top : y1 - top, x0 - left : x1 - left]
+    return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)) * np.float32(typical * rng.uniform(0.002, 0.02))
 
 
 def _debris(rng: np.random.Generator, size: int, diameter: float) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from services.triton.training.scenes import GENERATORS
 from services.triton.training.targets import border_weight, inner_distance
 from services.triton.training.unet import UNet, read_folded
 
-SCENE, CROP, BATCH = 256, 192, 8
+SCENE = 256  # pixels along a side
 PER_KIND = 3  # planes of truth for each kind of object: inner distance, foreground, weight
 
 
@@ -72,7 +72,7 @@ def train(net: UNet, data: NDArray[np.float32], options: argparse.Namespace) -> 
     while (share := max(step / options.steps, (time.monotonic() - began) / (60 * options.minutes))) < 1:
         for group in optimiser.param_groups:
             group["lr"] = options.rate * min(1.0, step / 100 + 0.01) * 0.5 * (1 + np.cos(np.pi * share))
-        image, truth = _batch(rng, data, channels)
+        image, truth = _batch(rng, data, channels, options)
         loss = _loss(net.logits(image), truth)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -97,12 +97,14 @@ def _learn(net: UNet, *, frozen: bool) -> None:
             module.eval()
 
 
-def _batch(rng: np.random.Generator, data: NDArray[np.float32], channels: int) -> tuple[Tensor, Tensor]:
-    """BATCH random crops, turned and mirrored, with random intensity windows: image and truth."""
+def _batch(
+    rng: np.random.Generator, data: NDArray[np.float32], channels: int, options: argparse.Namespace
+) -> tuple[Tensor, Tensor]:
+    """Random crops, turned and mirrored, with random intensity windows: image and truth."""
     crops = []
-    for index in rng.integers(len(data), size=BATCH):
-        y, x = rng.integers(SCENE - CROP + 1, size=2)
-        crop = data[index, :, y : y + CROP, x : x + CROP]
+    for index in rng.integers(len(data), size=options.batch):
+        y, x = rng.integers(SCENE - options.crop + 1, size=2)
+        crop = data[index, :, y : y + options.crop, x : x + options.crop]
         crop = np.rot90(crop, int(rng.integers(4)), (1, 2))
         crop = crop[:, :, ::-1] if rng.random() < 0.5 else crop
         seen = [_window(rng, crop[c], data[index, c]) for c in range(channels)]
@@ -163,6 +165,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--start", type=Path, help="ONNX weights of this script to go on from")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop", type=int, default=192, help="pixels along a side of what the network sees at once")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--scenes", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=2)

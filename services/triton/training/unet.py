@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 
@@ -53,20 +53,23 @@ def _double(inputs: int, outputs: int) -> nn.Sequential:
 def read_folded(net: UNet, path: Path) -> None:
     """Set ``net`` to the weights of an ONNX file of its own, in which the batch norms are folded into convolutions.
 
-    Each batch norm then only adds the bias. Raises ValueError if the file is of another network.
+    Each batch norm then only adds the bias. A network with more input channels or kinds of object starts with copies
+    of what was learnt for one. Raises ValueError if the file is of another network.
     """
+    onnx: Any = importlib.import_module("onnx")  # needed here alone
+    to_array = importlib.import_module("onnx.numpy_helper").to_array
     graph = onnx.load(str(path)).graph
-    values = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    values = {each.name: torch.from_numpy(to_array(each).copy()) for each in graph.initializer}
     nodes = [node for node in graph.node if node.op_type == "Conv"]
     layers = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    shapes = [tuple(values[node.input[1]].shape) for node in nodes]
-    if shapes != [tuple(layer.weight.shape) for layer in layers]:
+    if len(nodes) != len(layers):
         raise ValueError(f"{path} holds another network than the one to be trained.")
     with torch.no_grad():
         for place, (node, layer) in enumerate(zip(nodes, layers, strict=True)):
-            layer.weight.copy_(values[node.input[1]])
-            bias = values[node.input[2]]
+            weight = _fit(values[node.input[1]], layer.weight.shape)
+            layer.weight.copy_(weight)
+            bias = values[node.input[2]].repeat(layer.out_channels // len(values[node.input[2]]))
             if layer.bias is not None:
                 layer.bias.copy_(bias)
                 continue
@@ -75,3 +78,9 @@ def read_folded(net: UNet, path: Path) -> None:
             norm.running_var.fill_(1 - norm.eps)
             norm.weight.fill_(1)
             norm.bias.copy_(bias)
+
+
+def _fit(weight: Tensor, shape: torch.Size) -> Tensor:
+    """Repeat a convolution's weights over more outputs, and share them among more inputs."""
+    outputs, inputs = shape[0] // weight.shape[0], shape[1] // weight.shape[1]
+    return weight.repeat(outputs, inputs, 1, 1) / inputs
