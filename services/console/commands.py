@@ -25,7 +25,10 @@ class Command:
     help: str
 
 
-COMMANDS = (Command("up", "services.console.up.command", "start the whole suite on this machine"),)
+COMMANDS = (
+    Command("up", "services.console.up.command", "start the whole suite on this machine"),
+    Command("status", "services.console.status", "show what runs, what waits and who works"),
+)
 
 CLIENT = {
     "submit": "send images and fetch their results",

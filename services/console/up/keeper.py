@@ -37,7 +37,7 @@ class Part:
         ports: where it listens, by purpose.
         grace: seconds between SIGTERM and SIGKILL.
         stage: parts of a lower stage are started earlier, and stopped later.
-        signal: what asks it to stop.
+        folder: its working directory; None: that of the supervisor.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Part:
     ports: Mapping[str, int] = field(default_factory=dict)
     grace: float = 20.0
     stage: int = 1
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class Keeper:
                 self._process = await asyncio.create_subprocess_exec(
                     *self.part.command,
                     env=dict(self.part.environment) or None,
+                    cwd=self.part.folder,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

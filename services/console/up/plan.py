@@ -153,7 +153,9 @@ def _triton(place: Place, chooser: _Chooser) -> Part:
         *(word for purpose, port in chosen.items() for word in (f"--{purpose}-port", str(port))),
     )
     bundled = sorted(folder.parent.name for folder in BUNDLED_MODELS.glob("*/config.pbtxt"))
-    return Part("triton", command, probes.triton(chosen["http"], bundled), _in_tree(os.environ), chosen, grace=25.0)
+    probe = probes.triton(chosen["http"], bundled)
+    # Its Python processes find our backend from the folder they run in.
+    return Part("triton", command, probe, _in_tree(os.environ), chosen, grace=25.0, folder=ROOT)
 
 
 def _service(name: str, common: Mapping[str, str], chooser: _Chooser, grace: float) -> Part:

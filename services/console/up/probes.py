@@ -39,16 +39,32 @@ def triton(port: int, models: Sequence[str]) -> Problem:
         for path in ("/v2/health/ready", *(f"/v2/models/{model}/ready" for model in models)):
             status, _body = await get("127.0.0.1", port, path)
             if status != 200:
-                return f"{path} answers {status}" if status else "Triton does not answer yet"
+                return await _why_not(port) if status else "Triton does not answer yet"
         return ""
 
     return problem
 
 
+async def _why_not(port: int) -> str:
+    """Return why a model is not loaded, as the server's list of models says."""
+    _status, body = await _request("127.0.0.1", port, "POST", "/v2/repository/index")
+    try:
+        models = json.loads(body)
+    except ValueError:
+        models = []
+    wrong = [m for m in models if m.get("state") != "READY"]
+    reasons = [f"the model {m['name']} is not loaded: {m.get('reason', '').partition(chr(10))[0]}" for m in wrong]
+    return "; ".join(reasons) or "the models are not loaded yet"
+
+
 async def get(host: str, port: int, path: str) -> tuple[int, bytes]:
     """Return status and body of a small HTTP answer; status 0 where there was none."""
-    request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-    answer = await _exchange(host, port, request, None)
+    return await _request(host, port, "GET", path)
+
+
+async def _request(host: str, port: int, method: str, path: str) -> tuple[int, bytes]:
+    request = f"{method} {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    answer = await _exchange(host, port, request.encode(), None)
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(b" ", 2)
     return (int(words[1]) if len(words) > 1 and words[1].isdigit() else 0), body
