@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from typing import Any
 
 import aiohttp
@@ -28,7 +29,8 @@ async def begin(http: aiohttp.ClientSession, url: str, length: int, **headers: s
 
 
 async def patch(http: aiohttp.ClientSession, upload: str, offset: int, data: bytes, **headers: str) -> Any:
-    async with http.patch(upload, headers={**BYTES, "Upload-Offset": str(offset), **headers}, data=data) as answer:
+    given = {**BYTES, "Upload-Offset": str(offset), **headers}
+    async with http.patch(upload, headers=given, data=io.BytesIO(data)) as answer:
         await answer.read()
         return answer
 
