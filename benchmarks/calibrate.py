@@ -30,6 +30,7 @@ FOREGROUND = (0.5, 0.6, 0.7)
 SMOOTHING = (1.0, 1.5, 2.0, 2.5)
 HEIGHTS = (0.1, 0.18, 0.24, 0.3, 0.36)
 SIZES = (25.0, 40.0)
+DIAMETERS = (18.0, 22.0, 26.0, 30.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Example:
     zoom: float
 
 
-def examples(card: ModelCard, count: int, *, scaled: bool) -> list[Example]:
+def examples(card: ModelCard, count: int, *, scaled: bool = True) -> list[Example]:
     """``count`` scenes of the model's generator that it was not trained on."""
     result = []
     for seed in range(SEED, SEED + count):
@@ -73,10 +74,24 @@ def search(scenes: list[Example], card: ModelCard, net: Net) -> list[tuple[float
         for smoothing, h, size in itertools.product(SMOOTHING, HEIGHTS, SIZES):
             setting = {"smoothing": smoothing, "h": h, "min_size": size, "max_hole": size}
             tallies = tally(scenes, maps, _with(chosen, **setting))
-            f1 = float(np.mean([each.f1(0.5) for each in tallies]))
-            precision = float(np.mean([each.average_precision for each in tallies]))
-            found.append((f1, precision, {"foreground": foreground, **setting}))
+            found.append((*_mean(tallies), {"foreground": foreground, **setting}))
     return sorted(found, key=lambda each: -(each[0] + each[1]))
+
+
+def compare_diameters(card: ModelCard, net: Net, count: int) -> None:
+    """Print what the card gives with other sizes for the objects to be brought to."""
+    for diameter in DIAMETERS:
+        chosen = dataclasses.replace(card, object_diameter=diameter)
+        scenes = examples(chosen, count)
+        each = tally(scenes, [predict(s.image, s.window, s.zoom, chosen, net) for s in scenes], chosen)
+        f1, precision = _mean(each)
+        print(f"diameter {diameter:g}: F1 {f1:.4f}  mAP {precision:.4f}", flush=True)
+
+
+def _mean(tallies: list[Tally]) -> tuple[float, float]:
+    """F1 at 0.5 and mAP, averaged over the kinds of object."""
+    precisions = [each.average_precision for each in tallies]
+    return float(np.mean([each.f1(0.5) for each in tallies])), float(np.mean(precisions))
 
 
 def _with(card: ModelCard, **setting: float) -> ModelCard:
@@ -89,10 +104,14 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder with the weights (default: the newest version)")
     parser.add_argument("--scenes", type=int, default=60)
     parser.add_argument("--no-scaling", action="store_true", help="as if the zoom were given as 1")
+    parser.add_argument("--diameters", action="store_true", help="compare sizes to bring objects to, nothing else")
     options = parser.parse_args()
     folder = MODELS / options.model
     newest = max((each.name for each in folder.iterdir() if each.name.isdecimal()), key=int)
     card, net = read_card(folder, newest), load_net(options.weights or folder / newest)
+    if options.diameters:
+        compare_diameters(card, net, options.scenes)
+        return
     scenes = examples(card, options.scenes, scaled=not options.no_scaling)
     print(f"{len(scenes)} scenes, zoom {min(s.zoom for s in scenes):.2f} to {max(s.zoom for s in scenes):.2f}")
     maps = [predict(each.image, each.window, each.zoom, card, net) for each in scenes]

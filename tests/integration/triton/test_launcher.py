@@ -84,9 +84,7 @@ def test_a_killed_model_process_is_noticed_by_inference_and_mended_by_the_watche
     assert "is loaded again" in watched.log.read_text()
 
 
-async def test_a_new_version_is_served_without_a_restart_and_both_can_be_named(
-    watched: Triton, tmp_path: Path
-) -> None:
+async def test_a_new_version_is_served_without_a_restart_and_both_can_be_named(watched: Triton, tmp_path: Path) -> None:
     model, staged = watched.repository / "Standin", tmp_path / "staged"
     shutil.copytree(model / "1", staged)
     code = (staged / "net.py").read_text().replace("return batch", "return 0 * batch")
