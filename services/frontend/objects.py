@@ -54,7 +54,7 @@ async def send(request: web.Request, key: str, filename: str = "") -> web.Stream
         raise web.HTTPFound(link)
     headers = _headers(stat, filename or _name(key))
     if _unchanged(request, stat):
-        return web.Response(status=304, headers={k: v for k, v in headers.items() if k != "Content-Type"})
+        return web.Response(status=304, headers=headers)
     wanted = _range(request, stat)
     if wanted is None:
         return web.Response(status=416, headers={**headers, "Content-Range": f"bytes */{stat.size}"})

@@ -68,13 +68,15 @@ async def _icon(request: web.Request) -> web.Response:
 
 def _send(request: web.Request, file: _File) -> web.Response:
     headers = {"ETag": file.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    text = file.kind.startswith("text/") or file.kind.endswith("json")
+    charset = "utf-8" if text else None
     if file.etag in request.headers.get("If-None-Match", ""):
-        return web.Response(status=304, headers=headers)
+        # The type is told again: a cache would take over any other.
+        return web.Response(status=304, headers=headers, content_type=file.kind, charset=charset)
     body = file.body
     if "gzip" in request.headers.get("Accept-Encoding", "") and len(file.packed) < len(body):
         headers["Content-Encoding"], body = "gzip", file.packed
-    text = file.kind.startswith("text/") or file.kind.endswith("json")
-    return web.Response(body=body, headers=headers, content_type=file.kind, charset="utf-8" if text else None)
+    return web.Response(body=body, headers=headers, content_type=file.kind, charset=charset)
 
 
 @cache

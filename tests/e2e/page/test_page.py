@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.browser import Page
-from tests.fixtures.frontend import Served, squares
+from tests.fixtures.frontend import TIFF, Served, squares
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -25,6 +26,10 @@ def image(folder: Path, name: str = "cells.png") -> Path:
     return path
 
 
+def opened(page: Page) -> bool:
+    return page.one("#viewer").get_attribute("data-ready") == "yes"
+
+
 async def test_from_upload_to_result(working: Served, page: Page, tmp_path: Path) -> None:
     path = image(tmp_path)
 
@@ -32,13 +37,257 @@ async def test_from_upload_to_result(working: Served, page: Page, tmp_path: Path
         page.open(working.url)
         page.sees("Outlines every nucleus.")
         page.shot("start")
+        moved = page.run("return performance.getEntries().reduce((sum, entry) => sum + (entry.transferSize || 0), 0)")
+        assert 5_000 < moved <= 250_000
         page.choose(path)
         page.sees("Done in")
         page.shot("done")
         page.one(".job .actions .primary").click()
-        page.until(lambda: page.one("#viewer").get_attribute("data-ready") == "yes")
+        page.until(lambda: opened(page))
         assert page.one("#count").text == "35"
+        assert page.one("#viewer-download").get_attribute("href").endswith("/result")
+        point_at_the_middle(page)
+        assert page.one("#under").text.startswith("Cell 18: 576 px")
         page.shot("viewer")
+        assert page.problems() == []
+
+    await in_browser(act)
+
+
+def point_at_the_middle(page: Page) -> None:
+    """Move the mouse over the picture's cell 18: its middle is at (116, 84) of 256 × 192."""
+    page.run(
+        """const box = document.querySelector('.canvases canvas').getBoundingClientRect();
+        const at = {clientX: box.left + box.width * 116 / 256, clientY: box.top + box.height * 84 / 192};
+        document.querySelector('#stage').dispatchEvent(new PointerEvent('pointermove', {pointerId: 1, ...at}))"""
+    )
+
+
+async def test_reloaded_in_the_middle(served: Served, page: Page, tmp_path: Path) -> None:
+    path = image(tmp_path)
+
+    def first() -> None:
+        page.open(served.url)
+        page.sees("Outlines every nucleus.")
+        page.choose(path)
+        page.sees("number 1 in your queue")
+        page.open(served.url)
+        page.sees("number 1 in your queue")
+        page.shot("waiting")
+
+    await in_browser(first)
+    (job,) = await served.worker.claim()
+    await in_browser(lambda: page.sees("Starting"))
+    await served.worker.complete(job)
+    await in_browser(lambda: page.sees("Done in"))
+
+
+async def test_cancel_and_failure_are_told(served: Served, page: Page) -> None:
+    first, second = await served.submit("first.tif"), await served.submit("second.tif")
+    await served.store.claim("stand-in", ["segmentation"], 1, 30)
+    (held,) = [job.held for job in await served.store.get_many([first]) if job]
+    await served.store.fail("stand-in", held, "The image has 2 channels, but channel 7 was asked for.")
+
+    def act() -> None:
+        page.open(served.url)
+        page.sees("Failed. The image has 2 channels, but channel 7 was asked for.")
+        page.one(f"[data-id='{second}'] .actions button").click()
+        page.sees("Canceled. Canceled on request.")
+        page.shot("failed")
+
+    await in_browser(act)
+
+
+class Wire:
+    """A connection to the server that can be cut in the middle."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._open, self._whole = port, set[asyncio.StreamWriter](), True
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._whole:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._open |= {writer, back}
+        await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(16_384):
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+    def cut(self) -> None:
+        self._whole = False
+        for writer in self._open:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._whole = True
+
+
+async def test_an_upload_survives_a_cut_connection(working: Served, page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "large.tif"
+    path.write_bytes(TIFF + bytes(range(256)) * 12_000)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 1_000_000}
+    wire = Wire(int(working.url.rpartition(":")[2]))
+    server = await asyncio.start_server(wire.carry, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    loop = asyncio.get_running_loop()
+
+    def act() -> None:
+        page.open(url)
+        page.sees("Outlines every nucleus.")
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.choose(path)
+        page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.2)
+        loop.call_soon_threadsafe(wire.cut)
+        page.sees("The connection was lost. Trying again in ")
+        page.shot("cut")
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        loop.call_soon_threadsafe(wire.mend)
+        page.sees("Done in")
+
+    await in_browser(act)
+    wire.cut()
+    server.close()
+    (stored,) = [stat async for stat in working.front.storage.list("uploads/")]
+    local = working.front.storage.local_path(stored.key)
+    assert local is not None
+    assert local.read_bytes() == path.read_bytes()
+
+
+async def test_wrong_files_are_told_beside_right_ones(working: Served, page: Page, tmp_path: Path) -> None:
+    text, empty = tmp_path / "letter.png", tmp_path / "nothing.tif"
+    text.write_text("Dear Sir or Madam,\n" * 99)
+    empty.write_bytes(b"")
+    path = image(tmp_path)
+
+    def act() -> None:
+        page.open(working.url)
+        page.sees("Outlines every nucleus.")
+        page.choose(text, empty, path)
+        page.sees("The file 'letter.png' is text. Allowed are TIFF, PNG, JPEG and NumPy images")
+        page.sees("The file 'nothing.tif' is empty (0 bytes).")
+        page.sees("Done in")
+        page.shot("wrong")
+
+    await in_browser(act)
+
+
+async def test_twenty_files_at_once(working: Served, page: Page, tmp_path: Path) -> None:
+    paths = [image(tmp_path, f"field_{n:02}.png") for n in range(20)]
+
+    def act() -> None:
+        page.open(working.url)
+        page.sees("Outlines every nucleus.")
+        page.choose(*paths)
+        page.sees("20 done", 90)
+        assert not page.all("#uploads li")
+        assert len(page.all(".job .thumb img")) == 20
+        assert page.one("#download-all").is_displayed()
+        page.shot("twenty")
+
+    await in_browser(act)
+    batches = {(await working.store.get_fields(i, ["batch"]))[0] for i, _ in await working.store.owned("anonymous")}
+    assert len(batches) == 1
+
+
+async def test_options_are_drawn_and_sent(served: Served, page: Page, tmp_path: Path) -> None:
+    path = image(tmp_path)
+
+    def act() -> None:
+        page.open(served.url)
+        page.sees("Outlines every nucleus.")
+        page.one("#more summary").click()
+        page.one("#option-scale").send_keys("0.5")
+        page.one("#option-channels").send_keys("0, 2")
+        page.one("#option-detect_scale").click()
+        page.shot("options")
+        page.choose(path)
+        page.sees("number 1 in your queue")
+
+    await in_browser(act)
+    (job,) = await served.worker.claim()
+    assert job.options == {"scale": 0.5, "channels": [0, 2], "detect_scale": False}
+
+
+async def test_by_keyboard_alone(working: Served, page: Page) -> None:
+    def tab_to(what: str) -> None:
+        for _ in range(40):
+            page.keys("\ue004")
+            if what in (page.run("return document.activeElement.textContent") or ""):
+                return
+        raise AssertionError(f"The key Tab does not lead to {what!r}.")
+
+    def act() -> None:
+        page.open(working.url)
+        page.sees("Outlines every nucleus.")
+        tab_to("Sparse nuclei")
+        page.keys("\ue007")
+        page.sees("Done in")
+        tab_to("View")
+        page.keys("\ue007")
+        page.until(lambda: opened(page))
+        page.keys("n")
+        page.until(lambda: page.one("#under").text.startswith("Cell 1: "))
+        before = page.one("#canvases").get_attribute("style")
+        page.keys("+", "\ue012")
+        page.until(lambda: page.one("#canvases").get_attribute("style") != before)
+        page.keys("\ue00c")
+        page.until(lambda: not page.one("#viewer").is_displayed())
+
+    await in_browser(act)
+
+
+_CONTRAST = r"""
+const parse = (text) => (text.match(/[\d.]+/g) || []).map(Number);
+const light = ([r, g, b]) => [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const ground = (element) => {
+  for (let e = element; e; e = e.parentElement) {
+    const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length === 3 || c[3] > 0.99) return c;
+  }
+  return [255, 255, 255];
+};
+const poor = [];
+for (const element of document.querySelectorAll('body *')) {
+  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+  if (!own || !element.checkVisibility()) continue;
+  const style = getComputedStyle(element);
+  const [a, b] = [light(parse(style.color)), light(ground(element))].sort((x, y) => y - x);
+  const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < (large ? 3 : 4.5)) poor.push(`${element.textContent.trim().slice(0, 40)}: ${ratio.toFixed(2)}`);
+}
+return poor;
+"""
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+async def test_contrast_and_a_phones_width(working: Served, page: Page, mode: str) -> None:
+    await working.submit("cells of a mouse with a very long name that does not fit on a phone.tif")
+
+    def act() -> None:
+        wish = {"features": [{"name": "prefers-color-scheme", "value": mode}]}
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
+        phone = {"width": 375, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        for path, seen in (("/", "Done in"), ("/about", "Which files"), ("/docs", "Watch a batch")):
+            page.open(working.url + path)
+            page.sees(seen)
+            assert page.run(_CONTRAST) == []
+            assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+            page.shot(f"phone-{mode}{path.replace('/', '-')}")
+        page.open(working.url)
+        page.sees("Done in")
+        page.run("document.querySelector('.job .actions .primary').click()")
+        page.until(lambda: opened(page))
+        assert page.run(_CONTRAST) == []
+        page.shot(f"phone-{mode}-viewer")
         assert page.problems() == []
 
     await in_browser(act)
