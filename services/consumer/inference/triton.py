@@ -117,8 +117,8 @@ class TritonServer:
         began, tries, faults = loop.time(), 0, 0
         reason = "no replica answered"
         while (left := began + timeout - loop.time()) > 0:
-            replica = await self._replicas.pick(loop.time())
             try:
+                replica = await self._replicas.pick(loop.time())
                 return await self._ask(replica, ask, min(left, max(SHORTEST_CALL, 20 * self._usual)))
             except InferenceServerException as error:
                 reason = _message(error)
@@ -126,6 +126,8 @@ class TritonServer:
                 if faults >= FAULTS_IN_A_ROW:
                     break
                 await self._react(error, replica, model, version)
+            except Retry as error:  # no address at present: a server may be on its way
+                reason = str(error).rstrip(".")
             tries += 1
             if on_retry is not None:
                 on_retry(reason)
