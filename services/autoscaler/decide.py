@@ -12,6 +12,7 @@ Pure: no clock, no network. The service, `kiosk simulate` and the tests run this
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -69,7 +70,7 @@ class Fleet:
     members: tuple[Member, ...] = ()
     missing: str = ""
 
-    @property
+    @functools.cached_property
     def staying(self) -> tuple[Member, ...]:
         """Those that were not told to end."""
         return tuple(member for member in self.members if not member.stopping)
@@ -154,7 +155,6 @@ class Decision:
     unretire: tuple[str, ...] = ()
     needs_hands: bool = False
     again_in: float | None = None
-    forecast: Forecast | None = None
 
     @property
     def changes(self) -> bool:
@@ -186,17 +186,15 @@ def decide(target: Target, seen: Observation, memory: Memory) -> Decision:
         held = f"Held: {seen.unreadable or 'something needed cannot be read'}."
         actual = seen.fleet.replicas if seen.fleet else None
         return Decision("hold", held, None, None, actual, _held(memory, seen, actual))
-    memory = _spent(memory, seen.at, seen.fleet.replicas)
-    need = _need(target, seen, seen.load, memory)
-    memory = _remember(memory, seen.at, need.replicas, target)
+    day, spent = _account(memory, seen.at, seen.fleet.replicas)
+    need = _need(target, seen, seen.load, spent)
+    memory = _remember(target, seen.at, need.replicas, memory, day, spent, seen.fleet.replicas)
     if need.replicas >= seen.fleet.replicas:
-        decision = _up(target, seen, seen.fleet, need, memory)
-    else:
-        decision = _down(target, seen, seen.fleet, need, memory)
-    return dataclasses.replace(decision, forecast=forecast(target, seen.load, seen.fleet, seen.service_seconds))
+        return _up(target, seen, seen.fleet, need, memory)
+    return _down(target, seen, seen.fleet, need, memory)
 
 
-def _need(target: Target, seen: Observation, load: Load, memory: Memory) -> _Need:
+def _need(target: Target, seen: Observation, load: Load, spent: float) -> _Need:
     needed, why = _of_work(target, seen, load)
     floor = target.floor(seen.at)
     wanted = max(floor, needed + target.warm_spares)
@@ -204,11 +202,11 @@ def _need(target: Target, seen: Observation, load: Load, memory: Memory) -> _Nee
         why += f" and {target.warm_spares} warm"
     if wanted == floor > needed + target.warm_spares:
         why += f", at least {floor} are kept"
-    allowed = _affordable(target, seen.at, memory, floor)
+    allowed = _affordable(target, seen.at, spent, floor)
     if wanted > target.max_replicas and target.max_replicas <= allowed:
         return _Need(target.max_replicas, why, "at-max", (f"{target.max_replicas} is the most allowed",))
     if wanted > allowed:
-        return _Need(allowed, why, "over-budget", (_budget_note(target, memory),))
+        return _Need(allowed, why, "over-budget", (_budget_note(target, spent),))
     return _Need(wanted, why)
 
 
@@ -219,16 +217,29 @@ def _of_work(target: Target, seen: Observation, load: Load) -> tuple[int, str]:
     if target.max_wait is None:
         needed = math.ceil(load.work / target.jobs_per_replica - 1e-9)
         return needed, f"{work} need {needed} ({target.jobs_per_replica:g} jobs each)"
+    assert seen.fleet is not None
     each = seen.service_seconds or target.service_seconds
-    needed = max(1, math.ceil(load.work * each / target.max_wait - 1e-9))
+    ready = min(seen.fleet.replicas, sum(member.ready for member in seen.fleet.staying))
+    needed = max(1, _within(target, load.work * each, target.max_wait, ready))
     return needed, f"{work} of {each:.3g} s need {needed} to wait no longer than {target.max_wait:g} s"
 
 
-def _affordable(target: Target, at: float, memory: Memory, floor: int) -> int:
+def _within(target: Target, effort: float, wait: float, ready: int) -> int:
+    """Return the replicas that get through an effort (replica-seconds) within the wait (s).
+
+    Those that work already have all of it; new ones must start first and have so much less.
+    """
+    surplus = effort - ready * wait
+    if surplus <= 0:
+        return math.ceil(effort / wait - 1e-9)
+    return ready + math.ceil(surplus / max(wait - target.start_seconds, wait / 10) - 1e-9)
+
+
+def _affordable(target: Target, at: float, spent: float, floor: int) -> int:
     """Return the most replicas that the day's budget allows; the floor is always kept."""
     if target.budget is None:
         return target.max_replicas
-    left = budget_hours(target) - memory.spent
+    left = budget_hours(target) - spent
     rest_of_day = (DAY - at % DAY) / _HOUR
     # While more than a fifth is left it may be spent at any speed; the last fifth is spread over the rest of the day.
     if left > 0.2 * budget_hours(target):
@@ -245,8 +256,8 @@ def budget_hours(target: Target) -> float:
     return target.budget.money_per_day / target.price_per_hour
 
 
-def _budget_note(target: Target, memory: Memory) -> str:
-    return f"{memory.spent:.1f} of the day's {budget_hours(target):.1f} replica-hours are used"
+def _budget_note(target: Target, spent: float) -> str:
+    return f"{spent:.1f} of the day's {budget_hours(target):.1f} replica-hours are used"
 
 
 def _up(target: Target, seen: Observation, fleet: Fleet, need: _Need, memory: Memory) -> Decision:
@@ -375,14 +386,15 @@ def _exist(actual: int, replicas: int) -> str:
     return f"stays at {actual}"
 
 
-def _remember(memory: Memory, at: float, need: int, target: Target) -> Memory:
+def _remember(target: Target, at: float, need: int, memory: Memory, day: int, spent: float, actual: int) -> Memory:
     """Note the need; of the past, keep only what a later, higher need does not hide: a falling staircase."""
+    begin = at - target.stabilisation_window
     needs = [*memory.needs[:-1], (at, memory.needs[-1][1])] if memory.needs else []
-    needs = [entry for entry in needs if entry[1] > need and entry[0] > at - target.stabilisation_window]
-    steps = tuple(step for step in memory.steps if step[0] > at - target.step_period)
+    kept = (*(entry for entry in needs if entry[1] > need and entry[0] > begin), (at, need))
+    steps = tuple(step for step in memory.steps if step[0] > at - target.step_period) if memory.steps else ()
     # After a start nothing is known of the past: it counts as an addition, so that nobody goes too early.
     last_up = memory.last_up if memory.needs else max(memory.last_up, at)
-    return dataclasses.replace(memory, needs=(*needs, (at, need)), steps=steps, last_up=last_up)
+    return Memory(kept, steps, last_up, day, spent, (at, actual))
 
 
 def _highest(memory: Memory) -> int:
@@ -408,19 +420,21 @@ def _step(memory: Memory, at: float, change: int) -> Memory:
     return dataclasses.replace(memory, steps=(*memory.steps, (at, change)), last_up=last_up)
 
 
-def _spent(memory: Memory, at: float, replicas: int) -> Memory:
-    """Add the replica-hours since the last look to the day's account; at midnight a new one is opened."""
+def _account(memory: Memory, at: float, replicas: int) -> tuple[int, float]:
+    """Return the day and its replica-hours with those since the last look; at midnight a new account is opened."""
     day = int(at // DAY)
     since, before = memory.seen or (at, replicas)
     begin = max(since, day * DAY)
     spent = memory.spent if day == memory.day else 0.0
-    hours = max(0.0, at - begin) / _HOUR
-    return dataclasses.replace(memory, day=day, spent=spent + before * hours, seen=(at, replicas))
+    return day, spent + before * max(0.0, at - begin) / _HOUR
 
 
 def _held(memory: Memory, seen: Observation, actual: int | None) -> Memory:
     known = actual if actual is not None else memory.seen[1] if memory.seen else None
-    return memory if known is None else _spent(memory, seen.at, known)
+    if known is None:
+        return memory
+    day, spent = _account(memory, seen.at, known)
+    return dataclasses.replace(memory, day=day, spent=spent, seen=(seen.at, known))
 
 
 def forecast(target: Target, load: Load, fleet: Fleet, measured: float | None) -> Forecast:

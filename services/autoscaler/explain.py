@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from services.autoscaler import metrics
-from services.autoscaler.decide import Decision, Observation, budget_hours
+from services.autoscaler.decide import Decision, Forecast, Observation, budget_hours, forecast
 from services.autoscaler.scalers import Scaler
 from services.autoscaler.targets import Target
 from shared.errors import Retry
@@ -70,7 +70,7 @@ class Explainer:
 
 def described(target: Target, seen: Observation, decision: Decision) -> dict[str, Any]:
     """Return a decision as `kiosk status` shows it: plain values, times in s."""
-    load, fleet, forecast = seen.load, seen.fleet, decision.forecast
+    load, fleet, ahead = seen.load, seen.fleet, foreseen(target, seen)
     return {
         "at": seen.at,
         "target": target.name,
@@ -85,11 +85,18 @@ def described(target: Target, seen: Observation, decision: Decision) -> dict[str
         "running": load.running if load else None,
         "oldest_age": load.oldest_age if load else None,
         "problems": sorted({member.problem for member in fleet.members if member.problem}) if fleet else [],
-        "empty_in": forecast.seconds if forecast else None,
-        "cost": forecast.cost if forecast else None,
+        "empty_in": ahead.seconds if ahead else None,
+        "cost": ahead.cost if ahead else None,
         "spent_hours": decision.memory.spent,
         "budget_hours": budget_hours(target) if target.budget else None,
     }
+
+
+def foreseen(target: Target, seen: Observation) -> Forecast | None:
+    """Return when the queue will be empty and at what cost; None where that cannot be known."""
+    if seen.load is None or seen.fleet is None:
+        return None
+    return forecast(target, seen.load, seen.fleet, seen.service_seconds)
 
 
 class _Gauges:
@@ -131,8 +138,8 @@ class _Gauges:
             self._cost.set(decision.replicas * self._target.price_per_hour)
         if decision.wanted is not None:
             self._wanted.set(decision.wanted)
-        if decision.forecast is not None:
-            self._empty.set(-1 if decision.forecast.seconds is None else decision.forecast.seconds)
+        if ahead := foreseen(self._target, seen):
+            self._empty.set(-1 if ahead.seconds is None else ahead.seconds)
         self._spent.set(decision.memory.spent)
         if self._left is not None:
             self._left.set(1 - decision.memory.spent / budget_hours(self._target))

@@ -81,6 +81,8 @@ class Target(Group):
     """s; wanted longest wait. Then the number follows from the measured service time instead."""
     service_seconds: float = Field(1.0, gt=0)
     """s of one replica that an ordinary job takes; used until measured."""
+    start_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """s until a new replica works, with its node's boot; taken off max_wait, since a job waits for that too."""
     min_replicas: Replicas = 0
     """Never fewer."""
     max_replicas: Replicas = 10

@@ -23,6 +23,7 @@ from services.autoscaler.decide import (
     Observation,
     budget_hours,
     decide,
+    forecast,
 )
 from services.autoscaler.targets import Budget, Floor, Target
 
@@ -263,6 +264,8 @@ def test_a_wanted_wait_uses_the_measured_time() -> None:
     assert decide(target, seen, Memory()).replicas == 20
     assert decide(target, dataclasses.replace(seen, service_seconds=0.5), Memory()).replicas == 5
     assert decide(target, see(START, 1, 0, fleet_of(0)), Memory()).replicas == 1
+    slow = target.model_copy(update={"start_seconds": 20.0})
+    assert decide(slow, seen, Memory()).replicas == 60, "ten of the thirty seconds are left for the work"
 
 
 def test_warm_spares_are_beyond_the_need() -> None:
@@ -329,12 +332,10 @@ def test_a_budget_slows_down_and_says_so() -> None:
 
 def test_the_forecast_is_work_over_replicas() -> None:
     target = Target(name="t", service_seconds=2.0, price_per_hour=3.6)
-    forecast = decide(target, see(START, 90, 10, fleet_of(4)), Memory()).forecast
-    assert forecast is not None
-    assert (forecast.seconds, forecast.cost) == (pytest.approx(50), pytest.approx(0.2))
-    nobody = decide(target, see(START, 90, 10, fleet_of(0)), Memory()).forecast
-    assert nobody is not None
-    assert nobody.seconds is None
+    ahead = forecast(target, Load(90, 10), fleet_of(4), None)
+    assert (ahead.seconds, ahead.cost) == (pytest.approx(50), pytest.approx(0.2))
+    assert forecast(target, Load(90, 10), fleet_of(4), 1.0).seconds == pytest.approx(25)
+    assert forecast(target, Load(90, 10), fleet_of(0), None).seconds is None
 
 
 @pytest.mark.parametrize(
