@@ -28,6 +28,7 @@ class Command:
 COMMANDS = (
     Command("up", "services.console.up.command", "start the whole suite on this machine"),
     Command("status", "services.console.status", "show what runs, what waits and who works"),
+    Command("benchmark", "services.console.benchmark.command", "time and price many jobs, or draw such results"),
 )
 
 CLIENT = {

@@ -1,0 +1,126 @@
+"""``kiosk benchmark report``: results, ours or those of the old suite, as a table and the figures people publish."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.console import output
+from services.console.benchmark.document import TIMES, flat
+from shared.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result file in numbers; NaN-free: what the file does not tell is None."""
+
+    name: str
+    gpus: int | None
+    jobs: int
+    images: int
+    delay: float
+    seconds: float
+    cost: float | None
+    stages: dict[str, float]
+    """Mean seconds by stage."""
+
+    @property
+    def throughput(self) -> float:
+        """Images/s."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+
+def main(paths: Sequence[Path], folder: Path) -> int:
+    """Print the table and draw the figures into a folder.
+
+    Raises:
+        InvalidInput: a file is no result of a benchmark.
+    """
+    if not paths:
+        raise InvalidInput("Name the result files to report on, as in `kiosk benchmark report *.json`.")
+    results = [read(path) for path in paths]
+    show(results)
+    from services.console.benchmark.figures import draw  # matplotlib takes a second to import
+
+    for drawn in draw(results, folder):
+        output.say(f"Drew {drawn}")
+    return 0
+
+
+def read(path: Path) -> Result:
+    """Return a result file in numbers.
+
+    Raises:
+        InvalidInput: it is no result of a benchmark.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        jobs = raw["job_data"]
+        seconds = float(raw["time_elapsed"])
+        count = int(raw["num_jobs"])
+        stages = {name: values for name in TIMES if (values := [v for job in jobs for v in flat(job.get(name))])}
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"{path} is not the result of a benchmark: it lacks {_lack(error)}.") from error
+    cost = str(raw.get("total_node_and_networking_costs") or "")
+    return Result(
+        name=path.name,
+        gpus=_gpus(path.name, raw),
+        jobs=count,
+        images=sum(int(sum(flat(job.get("total_jobs"))) or 1) for job in jobs),
+        delay=float(raw.get("start_delay") or 0.0),
+        seconds=seconds,
+        cost=float(cost) if cost else None,
+        stages={name.removesuffix("_time"): statistics.fmean(values) for name, values in stages.items()},
+    )
+
+
+def _lack(error: Exception) -> str:
+    return f"the field {error}" if isinstance(error, KeyError) else f"the form of one ({error})"
+
+
+def _gpus(name: str, raw: dict[str, Any]) -> int | None:
+    if raw.get("gpus") is not None:
+        return int(raw["gpus"])
+    first = name.partition("_")[0]
+    return int(first[:-3]) if first.endswith("gpu") and first[:-3].isdigit() else None
+
+
+def grouped(results: Sequence[Result]) -> dict[tuple[int | None, int], list[Result]]:
+    """Return repeated runs together, by GPUs and number of images."""
+    groups: dict[tuple[int | None, int], list[Result]] = defaultdict(list)
+    for result in results:
+        groups[result.gpus, result.images].append(result)
+    return dict(sorted(groups.items(), key=lambda item: (item[0][0] or 0, item[0][1])))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and sample standard deviation; 0 for a single value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def show(results: Sequence[Result]) -> None:
+    """Print one line for each group of repeated runs."""
+    rows = []
+    for (gpus, images), runs in grouped(results).items():
+        seconds, deviation = spread([run.seconds for run in runs])
+        costs = [run.cost for run in runs if run.cost is not None]
+        rows.append(
+            (
+                "-" if gpus is None else gpus,
+                images,
+                len(runs),
+                f"{seconds:.1f} ± {deviation:.1f}",
+                f"{spread([run.throughput for run in runs])[0]:.2f}",
+                f"{spread(costs)[0]:.4f}" if costs else "-",
+                f"{1e6 * sum(costs) / sum(run.images for run in runs if run.cost is not None):.2f}" if costs else "-",
+            )
+        )
+    columns = ("GPUs", "images", "runs", "seconds", "images/s", "cost", "cost of 1,000,000 images")
+    output.table("Benchmarks", columns, rows)

@@ -1,0 +1,1 @@
+"""What computing costs: price lists, the nodes that Prometheus saw, and each job's share."""
