@@ -9,6 +9,8 @@ import fastremap
 import numpy as np
 from numpy.typing import NDArray
 
+from services.consumer.imaging.mapped import let_go
+
 #: A nucleus belongs to a cell only with at least this share of its pixels.
 LEAST_SHARE = 0.25
 #: Pixels that are worked on at once.
@@ -88,3 +90,5 @@ def _strips(cells: NDArray[Any], nuclei: NDArray[Any]) -> Iterator[tuple[NDArray
     step = max(1, STRIP // max(1, cells.shape[1]))
     for top in range(0, cells.shape[0], step):
         yield cells[top : top + step], nuclei[top : top + step]
+        let_go(cells)
+        let_go(nuclei)

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.consumer.imaging.mapped import let_go
+
 #: Pixels of a strip that is worked on at once.
 STRIP = 1 << 22
 #: Standard deviations after which a Gaussian is cut off.
@@ -112,6 +114,7 @@ def _answer(plane: NDArray[Any], top: int, bottom: int, sigma: float) -> tuple[i
     first, last = max(0, top - halo), min(plane.shape[0], bottom + halo)
     with np.errstate(over="ignore"):
         part = plane[first:last].astype(np.float32)
+    let_go(plane)
     if plane.dtype.kind == "f":
         np.nan_to_num(part, copy=False, nan=0, posinf=0, neginf=0)
     smooth, second = _kernels(sigma)

@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.consumer.imaging.axes import CHANNEL, SPATIAL, STACKED, Axes
+from services.consumer.imaging.mapped import let_go
 
 Region = tuple[Any, ...]
 """An index of an array: slices and whole numbers, perhaps an ellipsis."""
 
 #: Bytes of a piece that is read or copied at once.
-PIECE = 1 << 25
-#: Bytes written through a mapping before it is closed and opened again, so that they leave the resident set.
-REMAP = 1 << 26
+PIECE = 1 << 24
+#: Bytes written through the mapping before they are let go from the resident set.
+KEPT = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,18 @@ class Target:
 
     def __init__(self, path: Path, source: Source, axes: Axes) -> None:
         stacks, channels, plane = (axes.of(kind) for kind in (STACKED, CHANNEL, SPATIAL))
-        self._layout = (*stacks, *channels, *plane)
-        self._stored = tuple(source.shape[axis] for axis in self._layout)
+        layout = (*stacks, *channels, *plane)
         self.path = path
         self.shape = stacked(source.shape, axes)
         self.dtype = np.dtype(np.uint8) if source.dtype.kind == "b" else source.dtype.newbyteorder("=")
         self._written = 0
         created = np.lib.format.open_memmap(path, "w+", self.dtype, self.shape)
-        self._offset = created.offset
+        offset = created.offset
         del created
         _allocate(path)
-        self._view = self._map()
+        stored = tuple(source.shape[axis] for axis in layout)
+        self._mapped = np.memmap(path, self.dtype, "r+", offset, stored)
+        self._view = np.asarray(self._mapped).transpose(np.argsort(layout))
 
     def write(
         self, piece: NDArray[Any], region: Region = (), *, lead: Region = (), shaped: tuple[int, ...] | None = None
@@ -80,22 +82,18 @@ class Target:
             lead: places on the first axes that the region does not count; all are whole numbers.
             shaped: the shape in which the region counts the other axes, as theirs but for axes of length 1.
         """
-        if self._written > REMAP:
-            self._view = self._map()
-            self._written = 0
         view = self._view[lead]
         if shaped is not None:
             view = view.reshape(shaped, copy=False)
         view[region] = piece
         self._written += piece.size * self.dtype.itemsize
+        if self._written > KEPT:
+            let_go(self._mapped)
+            self._written = 0
 
     def close(self) -> None:
         """Close the mapping."""
-        del self._view
-
-    def _map(self) -> NDArray[Any]:
-        stored = np.memmap(self.path, self.dtype, "r+", self._offset, self._stored)
-        return np.asarray(stored).transpose(np.argsort(self._layout))
+        del self._view, self._mapped
 
 
 def stacked(shape: tuple[int, ...], axes: Axes) -> tuple[int, int, int, int]:

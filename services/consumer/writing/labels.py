@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,10 +13,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from services.consumer.imaging.mapped import let_go
+
 #: Bytes of a strip before compression.
 _STRIP = 1 << 20
 #: Bytes of a mapped file that stay resident while it is read.
-_KEPT = 1 << 26
+_KEPT = 1 << 25
 #: Bytes of pixels from which offsets of 32 bits may not do.
 _BIG = 1 << 31
 
@@ -59,15 +60,14 @@ def write_labels(
 
 def _strips(labels: NDArray[Any], rows: int, order: str) -> Iterator[bytes]:
     """Yield compressed strips; of a memory map, what was read leaves the resident set."""
-    mapped = _mapping(labels)
     read = 0
     for frame in labels if labels.ndim == 3 else (labels,):
         for top in range(0, frame.shape[0], rows):
             strip = np.ascontiguousarray(frame[top : top + rows], f"{order}i4")
             yield _compress(strip)
             read += strip.nbytes
-            if mapped and read > _KEPT:
-                mapped.madvise(mmap.MADV_DONTNEED)
+            if read > _KEPT:
+                let_go(labels)
                 read = 0
 
 
@@ -76,12 +76,3 @@ def _compress(strip: NDArray[Any]) -> bytes:
     if imagecodecs.ZLIBNG.available:
         return bytes(imagecodecs.zlibng_encode(strip.tobytes(), level=1))
     return bytes(imagecodecs.zlib_encode(strip.tobytes(), level=1))
-
-
-def _mapping(labels: NDArray[Any]) -> mmap.mmap | None:
-    """Return the mapping behind an array, where it is one of a file and pages may be let go."""
-    base: Any = labels
-    while isinstance(base, np.ndarray):
-        base = base.base
-    shared = isinstance(base, mmap.mmap) and isinstance(labels, np.memmap) and labels.mode in ("r", "r+", "w+")
-    return base if shared and hasattr(mmap, "MADV_DONTNEED") else None

@@ -11,11 +11,14 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from services.consumer.imaging.mapped import let_go
 from services.consumer.imaging.normalise import plane_window, rescale
 
 #: Source pixels that are averaged at once.
-_PIXELS = 1 << 24
+_PIXELS = 1 << 22
 _LEVEL = 1
+#: Rows of labels that are read before their pages are let go.
+_ROWS = 256
 
 
 def write_preview(
@@ -61,6 +64,7 @@ def _reduce(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         bottom = min(height, top + step)
         strip = _real(image[top * side : bottom * side, : width * side])
         out[top:bottom] = cv2.resize(strip, (width, bottom - top), interpolation=cv2.INTER_AREA)
+        let_go(image)
     return np.asarray(cv2.resize(out, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
 
@@ -78,8 +82,14 @@ def _nearest(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint32]:
         ((np.arange(short) + 0.5) * full / short).astype(np.int64)
         for short, full in zip(size, labels.shape, strict=True)
     )
-    small = labels if labels.shape == size else labels[y[:, np.newaxis], x]
-    return np.asarray(small, np.uint32)
+    if labels.shape == size:
+        return np.asarray(labels, np.uint32)
+    small = np.empty(size, np.uint32)
+    for row, place in enumerate(y.tolist()):
+        small[row] = labels[place, x]
+        if row % _ROWS == 0:
+            let_go(labels)
+    return small
 
 
 def _as_rgb(labels: NDArray[np.uint32]) -> NDArray[np.uint8]:
