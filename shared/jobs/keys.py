@@ -39,6 +39,10 @@ every other name from it. Times are milliseconds since 1970, by the clock of the
 | hint:autoscaler         | string | enqueue, all endings       | nobody: its event is the message | 50 ms               |
 | hint:janitor            | string | fail, bury, cancel, expire | nobody: its event is the message | 50 ms               |
 | autoscaler              | hash   | autoscaler                 | console, frontend     | for ever; target to its last decision as JSON  |
+| auth:keys               | hash   | keys (console)             | frontend              | until revoked; id of an API key to its facts as JSON |
+| auth:secret             | string | first frontend             | frontend              | for ever; signs sign-in cookies                |
+| spent:<owner>:<hour>    | string | frontend                   | frontend              | two hours; bytes uploaded in that hour         |
+| webhooks                | zset   | frontend                   | frontend              | while a job has calls to make: id by when another frontend may take over |
 | schema                  | string | every service at its start | every service         | for ever; version of this table |
 """
 
@@ -54,3 +58,4 @@ OWNED, BATCH, IDEMPOTENCY, TYPES, MODELS = "owned:", "batch:", "idempotency:", "
 WAKE, HINT_AUTOSCALER, HINT_JANITOR = "wake:", "hint:autoscaler", "hint:janitor"
 KINDS, TURN = "kinds", "turn:"
 AUTOSCALER, SCHEMA = "autoscaler", "schema"
+AUTH_KEYS, AUTH_SECRET, SPENT, WEBHOOKS = "auth:keys", "auth:secret", "spent:", "webhooks"

@@ -19,6 +19,7 @@ from redis.asyncio.keyspace_notifications import AsyncClusterKeyspaceNotificatio
 from redis.keyspace_notifications import KeyspaceChannel
 
 from shared.jobs.connection import AWAY, RedisError, connect, database
+from shared.lifecycle import ended
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Notifications:
         self._subscriptions: _Subscriptions | None = None
         self._ready = asyncio.Event()
         self._told = ""
+        self._reconnected = asyncio.Event()
         self.reconnections = 0
 
     @contextlib.asynccontextmanager
@@ -91,6 +93,13 @@ class Notifications:
 
     async def run(self) -> None:
         """Receive events until cancelled; reconnects with back-off and jitter."""
+        switching = asyncio.create_task(self._keep_switched_on(), name="keep-notifications-on")
+        try:
+            await self._keep_receiving()
+        finally:
+            await ended(switching)
+
+    async def _keep_receiving(self) -> None:
         pause = 0.05
         while True:
             try:
@@ -112,9 +121,8 @@ class Notifications:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Subscriptions]:
-        # At each connection: a server that was restarted or took over may have forgotten what was switched on.
         await self._switch_on()
-        subscriptions = _open(self._client, self._everybody_reconciles)
+        subscriptions = _open(self._client, self._silently_reconnected)
         try:
             # A key that never has events keeps the connection subscribed when nobody watches anything.
             await subscriptions.subscribe(self._channel("none"), *map(self._channel, self._watches))
@@ -141,8 +149,28 @@ class Notifications:
                 for watch in self._watches.get(str(message.key)[start:], ()):
                     watch.set()
 
+    async def _keep_switched_on(self) -> None:
+        """Switch on again after each silent reconnection: a server that was restarted or took over has forgotten."""
+        while True:
+            await self._reconnected.wait()
+            self._reconnected.clear()
+            try:
+                await self._switch_on()
+            except (*AWAY, RedisError):
+                await asyncio.sleep(random.uniform(0.2, 0.5))
+                self._reconnected.set()
+            else:
+                self._wake_all()
+
     def _everybody_reconciles(self) -> None:
         self.reconnections += 1
+        self._wake_all()
+
+    def _silently_reconnected(self) -> None:
+        self._reconnected.set()
+        self._everybody_reconciles()
+
+    def _wake_all(self) -> None:
         for watches in self._watches.values():
             for watch in watches:
                 watch.set()

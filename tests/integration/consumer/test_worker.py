@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from services.consumer.worker import Capacity, Done, Failed, Handler, Split, Worker
 from shared.errors import InvalidInput, Retry
-from shared.jobs import Job, JobStore, NewJob, Notifications
+from shared.jobs import Claim, Job, JobStore, NewJob, Notifications
 from shared.jobs.model import new_id
+from tests.fixtures.redis import RedisServer
 
 TYPE = "segmentation"
 
@@ -39,13 +41,14 @@ async def submit(store: JobStore, count: int = 1, **fields: object) -> list[str]
     return [answer.id for answer in await store.submit(*(NewJob(new_id(TYPE), **fields) for _ in range(count)))]  # type: ignore[arg-type]
 
 
-async def until(store: JobStore, job_id: str, met: Callable[[Job], bool] = lambda job: job.final) -> Job:
-    async with asyncio.timeout(20):
+async def until(store: JobStore, seen: Notifications, job_id: str) -> Job:
+    """Wait for the end of a job by the events of its hash."""
+    async with asyncio.timeout(20), seen.watch(f"job:{job_id}") as watch:
         while True:
             job = await store.get(job_id)
-            if job is not None and met(job):
+            if job is not None and job.final:
                 return job
-            await asyncio.sleep(0.01)
+            await watch.wait(5)
 
 
 async def done(_job: Job) -> Done:
@@ -65,7 +68,7 @@ async def test_jobs_are_done_in_parallel_up_to_the_slots(store: JobStore, notifi
 
     ids = await submit(store, 50)
     async with working(store, notifications, handler, slots=8):
-        jobs = [await until(store, job_id) for job_id in ids]
+        jobs = [await until(store, notifications, job_id) for job_id in ids]
     assert {job.status for job in jobs} == {"done"}
     assert {job.fields["answer"] for job in jobs} == {"42"}
     assert 1 < most <= 8
@@ -87,7 +90,7 @@ async def test_errors_end_a_job_by_their_meaning(
 
     (job_id,) = await submit(store, max_attempts=1)
     async with working(store, notifications, handler):
-        job = await until(store, job_id)
+        job = await until(store, notifications, job_id)
     assert job.status == status
     assert reason in job.fields["reason"]
     assert "secret" not in job.fields["reason"]
@@ -99,7 +102,7 @@ async def test_a_failure_with_facts_keeps_them(store: JobStore, notifications: N
 
     (job_id,) = await submit(store)
     async with working(store, notifications, handler):
-        job = await until(store, job_id)
+        job = await until(store, notifications, job_id)
     assert (job.status, job.fields["failures"]) == ("failed", "a=b")
 
 
@@ -115,7 +118,7 @@ async def test_a_split_job_is_gathered_when_its_parts_have_ended(store: JobStore
 
     (job_id,) = await submit(store)
     async with working(store, notifications, handler, slots=2):
-        job = await until(store, job_id)
+        job = await until(store, notifications, job_id)
     assert job.fields["found"] == "1+2+3"
 
 
@@ -134,7 +137,7 @@ async def test_stopping_hands_unfinished_jobs_back_uncharged(store: JobStore, no
     assert job is not None
     assert (job.status, job.fields["losses"]) == ("new", "0")
     async with working(store, notifications, done, name="w2"):
-        assert (await until(store, job_id)).status == "done"
+        assert (await until(store, notifications, job_id)).status == "done"
     assert await store.workers() == []
 
 
@@ -149,8 +152,8 @@ async def test_stopping_lets_jobs_finish_within_the_grace(store: JobStore, notif
     (job_id,) = await submit(store)
     async with working(store, notifications, slow):
         await started.wait()
-        asyncio.get_running_loop().call_later(0.05, finish.set)
-    assert (await until(store, job_id)).fields["attempt"] == "1"
+        asyncio.get_running_loop().call_soon(finish.set)
+    assert (await until(store, notifications, job_id)).fields["attempt"] == "1"
 
 
 async def test_a_canceled_job_stops_at_once(store: JobStore, notifications: Notifications) -> None:
@@ -168,13 +171,75 @@ async def test_a_canceled_job_stops_at_once(store: JobStore, notifications: Noti
     async with working(store, notifications, endless, renew=60):
         await started.wait()
         await store.cancel(job_id, "someone")
-        await asyncio.wait_for(stopped.wait(), 5)
-    assert (await until(store, job_id)).status == "canceled"
+        async with asyncio.timeout(10):
+            await stopped.wait()
+    assert (await until(store, notifications, job_id)).status == "canceled"
 
 
-async def test_everything_works_without_notifications(store: JobStore, redis_server, prefix: str) -> None:  # type: ignore[no-untyped-def]
+async def test_everything_works_without_notifications(
+    store: JobStore, notifications: Notifications, redis_server: RedisServer, prefix: str
+) -> None:
     deaf = Notifications(redis_server.url, prefix)  # never run: nothing is ever subscribed
     async with working(store, deaf, done, reconcile=0.05):
         (job_id,) = await submit(store)
-        assert (await until(store, job_id)).status == "done"
+        assert (await until(store, notifications, job_id)).status == "done"
     await deaf.aclose()
+
+
+async def test_a_stop_during_a_claim_leaves_no_job_behind(store: JobStore, notifications: Notifications) -> None:
+    """The answer to a claim comes after the wish to stop: its jobs go back at once and uncharged."""
+    claiming, answer = asyncio.Event(), asyncio.Event()
+    claim = store.claim
+
+    async def slow_claim(*arguments: Any) -> Claim:
+        claimed = await claim(*arguments)
+        claiming.set()
+        await answer.wait()
+        return claimed
+
+    async def stuck(_job: Job) -> Done:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    (job_id,) = await submit(store)
+    store.claim = slow_claim  # type: ignore[method-assign]
+    async with working(store, notifications, stuck, grace=0.05):
+        await claiming.wait()
+        asyncio.get_running_loop().call_soon(answer.set)
+    assert await store.get_fields(job_id, ["status", "losses", "attempt"]) == ["new", "0", "1"]
+    assert await store.held("w1") == set()
+
+
+async def test_jobs_of_a_claim_whose_answer_was_lost_are_given_back(
+    store: JobStore, notifications: Notifications
+) -> None:
+    """The server claimed for this worker, but the worker never heard of it."""
+    (job_id,) = await submit(store)
+    await store.claim("w1", [TYPE], 1, 60)
+    async with working(store, notifications, done, reconcile=0.05, renew=0.01):
+        job = await until(store, notifications, job_id)
+    assert (job.status, job.fields["attempt"], job.fields["losses"]) == ("done", "2", "0")
+
+
+async def test_a_worker_that_lost_its_lease_stops_that_job_only(store: JobStore, notifications: Notifications) -> None:
+    started, stopped, finish = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def handler(job: Job) -> Done:
+        if "slow" not in job.fields:
+            return Done()
+        started.set()
+        try:
+            await finish.wait()
+        finally:
+            stopped.set()
+        return Done()
+
+    (job_id,) = await submit(store, facts={"slow": "1"}, max_attempts=5)
+    async with working(store, notifications, handler, renew=0.02):
+        await started.wait()
+        await store.evict("janitor", "w1", charge=True)
+        async with asyncio.timeout(10):
+            await stopped.wait()
+        finish.set()
+        job = await until(store, notifications, job_id)
+    assert (job.status, job.fields["attempt"], job.fields["losses"]) == ("done", "2", "1")
