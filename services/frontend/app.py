@@ -36,7 +36,7 @@ def make_frontend(
         uploads=Uploads(settings.uploads, storage),
         desk=Desk(store, catalogue, settings.jobs, settings.quotas),
         hub=Hub(store, notifications, settings.redis.reconcile),
-        gate=Gate(settings),
+        gate=Gate(settings, store),
         webhooks=Webhooks(settings.webhooks),
     )
 

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import time
+from urllib.parse import urlsplit
+
+import structlog
 from aiohttp import web
 
 from services.frontend import metrics
+from services.frontend.errors import TooMany
 from services.frontend.settings import Settings
-from shared.auth import ANONYMOUS, Principal, Scope
+from shared.auth import ANONYMOUS, COOKIE, ApiKey, Cookies, KeyStore, Principal, Scope, Spending
+from shared.auth.oidc import Oidc
 from shared.errors import InvalidInput
+from shared.jobs import JobStore
+
+log = structlog.get_logger(__name__)
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 
 #: Open to everybody: the page and what it is made of, sign-in, the API's documents, health, and unguessable links.
-_OPEN = ("/static/", "/results/", "/uploads/", "/api/v1/sign-in")
+_OPEN = ("/static/", "/results/", "/uploads/")
 _OPEN_EXACT = {
-    "/",
-    "/docs",
-    "/about",
-    "/favicon.ico",
-    "/robots.txt",
-    "/api/health-check",
-    "/api/openapi.json",
-    "/api/swagger.json",
+    *("/", "/docs", "/about", "/favicon.ico"),
+    *("/api/health-check", "/api/openapi.json", "/api/swagger.json", "/api/v1/sign-in"),
 }
+#: Routes of the compatible API that only ask although their method is POST.
+_ASKING = {"/api/status", "/api/redis"}
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+#: s for which a key that was looked up is believed.
+_REMEMBERED = 3.0
+#: s over which the rate of requests is averaged.
+_BURST = 10.0
 
 
 def principal(request: web.Request) -> Principal:
@@ -33,51 +43,162 @@ def principal(request: web.Request) -> Principal:
 class Gate:
     """Decides on each request."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: JobStore) -> None:
         """Know who may come without a key."""
         mode = settings.auth.anonymous
         self.anonymous = ("on" if settings.on_loopback else "off") if mode == "auto" else mode
+        self._settings = settings
+        self._keys = KeyStore(store.redis, store.prefix)
+        self._spending = Spending(store.redis, store.prefix)
+        self._oidc = Oidc(settings.auth.oidc) if settings.auth.oidc.issuer else None
+        self._cookies: Cookies | None = None
+        self._known: dict[str, tuple[float, ApiKey]] = {}
+        self._buckets: dict[str, tuple[float, float]] = {}
 
     async def admit(self, request: web.Request) -> Principal:
         """Return who asks.
 
         Raises:
             InvalidInput: with the code ``unauthorized`` or ``forbidden``.
+            TooMany: the owner's quota is used up.
         """
-        found = await self.identify(request)
         path = request.path.rstrip("/") or "/"
         if is_open(path):
-            return found or ANONYMOUS
+            return ANONYMOUS
+        found = await self._identify(request)
         if found is None and self._may_be_anonymous(path):
             found = ANONYMOUS
         if found is None:
-            metrics.refused.labels("unauthorized").inc()
-            raise InvalidInput(
-                "This needs an API key: send it as 'Authorization: Bearer <key>', or sign in on the page.",
-                code="unauthorized",
+            raise _refused(
+                "unauthorized", "This needs an API key: send it as 'Authorization: Bearer <key>', or sign in."
             )
-        needed = Scope.READ if request.method in {"GET", "HEAD"} or path in _ASKING else Scope.WRITE
+        needed = Scope.READ if request.method in _SAFE or path in _ASKING else Scope.WRITE
         if not found.may(needed):
-            metrics.refused.labels("forbidden").inc()
-            raise InvalidInput(
-                f"This API key does not allow it: it lacks the scope {needed.value!r}.", code="forbidden"
-            )
+            raise _refused("forbidden", f"This API key does not allow it: it lacks the scope {needed.value!r}.")
+        if found.by == "cookie" and request.method not in _SAFE:
+            _refuse_other_sites(request)
+        self._check_rate(found.owner)
+        await self._check_bytes(request, path, found.owner)
         return found
 
-    async def identify(self, _request: web.Request) -> Principal | None:
+    async def sign_in(self, text: str) -> tuple[ApiKey, str, float]:
+        """Return the key of a text, and the value and life (s) of the cookie for it.
+
+        Raises:
+            InvalidInput: the key is not valid.
+        """
+        key = await self._keys.verify(text)
+        if key is None:
+            raise _refused("unauthorized", "This API key is not valid: it is mistyped, expired or revoked.")
+        cookies = await self._signing()
+        return key, cookies.make(key.id), cookies.seconds
+
+    async def _identify(self, request: web.Request) -> Principal | None:
         """Return who the request proves to come from; None where it proves nothing."""
+        kind, _, text = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return await self._bearer(text.strip())
+        if value := request.cookies.get(COOKIE, ""):
+            key_id = (await self._signing()).read(value)
+            key = await self._remembered(key_id) if key_id else None
+            return Principal(key.owner, key.principal.scopes, "cookie") if key else None
         return None
+
+    async def _bearer(self, text: str) -> Principal:
+        if self._oidc is not None and not text.startswith("ck_"):
+            return await self._oidc.verify(text)
+        known = self._known.get(text)
+        if known is not None and time.monotonic() - known[0] < _REMEMBERED:
+            return known[1].principal
+        key = await self._keys.verify(text)
+        if key is None:
+            raise _refused("unauthorized", "This API key is not valid: it is mistyped, expired or revoked.")
+        self._remember(text, key)
+        return key.principal
+
+    async def _remembered(self, key_id: str) -> ApiKey | None:
+        known = self._known.get(key_id)
+        if known is not None and time.monotonic() - known[0] < _REMEMBERED:
+            return known[1]
+        key = await self._keys.get(key_id)
+        if key is not None:
+            self._remember(key_id, key)
+        return key
+
+    def _remember(self, text: str, key: ApiKey) -> None:
+        if len(self._known) > 10_000:
+            self._known.clear()
+        self._known[text] = (time.monotonic(), key)
+
+    async def _signing(self) -> Cookies:
+        if self._cookies is None:
+            secret = self._settings.auth.secret.get_secret_value() or await self._keys.cookie_secret()
+            self._cookies = Cookies(secret, self._settings.auth.cookie_seconds)
+        return self._cookies
 
     def _may_be_anonymous(self, path: str) -> bool:
         if self.anonymous == "compat":
             return path.startswith("/api/") and not path.startswith("/api/v1")
         return self.anonymous == "on"
 
+    def _check_rate(self, owner: str) -> None:
+        """Let an owner's requests through at a rate: a bucket that fills steadily and holds ten seconds' worth."""
+        rate = self._settings.quotas.requests
+        if not rate:
+            return
+        most, now = max(1.0, rate * _BURST), time.monotonic()
+        left, at = self._buckets.get(owner, (most, now))
+        left = min(most, left + (now - at) * rate)
+        if left < 1:
+            metrics.refused.labels("requests").inc()
+            raise TooMany(
+                f"You send more than {rate:g} requests per second. Wait a little.",
+                code="too-many-requests",
+                after=(1 - left) / rate,
+            )
+        if len(self._buckets) > 10_000:
+            self._buckets.clear()
+        self._buckets[owner] = (left - 1, now)
 
-#: Routes of the compatible API that only ask although their method is POST.
-_ASKING = {"/api/status", "/api/redis"}
+    async def _check_bytes(self, request: web.Request, path: str, owner: str) -> None:
+        most = self._settings.quotas.upload_bytes
+        size = _announced_bytes(request, path) if most else 0
+        if not size:
+            return
+        after = await self._spending.add(owner, size, most)
+        if after is not None:
+            metrics.refused.labels("upload-bytes").inc()
+            raise TooMany(
+                f"You may upload {most:,} bytes per hour; this would be more.", code="too-many-bytes", after=after
+            )
 
 
 def is_open(path: str) -> bool:
     """Tell whether a path is for everybody."""
     return path in _OPEN_EXACT or path.startswith(_OPEN)
+
+
+def _announced_bytes(request: web.Request, path: str) -> int:
+    """Return how many bytes of files a request says that it brings."""
+    if request.method not in {"POST", "PUT"}:
+        return 0
+    if path == "/api/v1/uploads":
+        length = request.headers.get("Upload-Length", "0")
+        return int(length) if length.isdecimal() and len(length) < 19 else 0
+    if request.content_type != "multipart/form-data":
+        return 0
+    if request.content_length is None:
+        raise InvalidInput("An upload must say its Content-Length here.", code="length-required")
+    return request.content_length
+
+
+def _refuse_other_sites(request: web.Request) -> None:
+    """Refuse what another page makes a signed-in browser do; the cookie's SameSite does so too."""
+    origin = request.headers.get("Origin", "")
+    if origin and urlsplit(origin).netloc != request.host:
+        raise _refused("forbidden", "Another page may not do this in your name.")
+
+
+def _refused(code: str, sentence: str) -> InvalidInput:
+    metrics.refused.labels(code).inc()
+    return InvalidInput(sentence, code=code)

@@ -24,6 +24,7 @@ _STATUS = {
     "conflict": 409,
     "gone": 410,
     "method-not-allowed": 405,
+    "length-required": 411,
 }
 _AGAIN_AFTER = 2.0
 

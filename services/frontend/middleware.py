@@ -62,7 +62,10 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let in whoever may."""
     if request.method != "OPTIONS":
         request[PRINCIPAL] = await frontend(request).gate.admit(request)
-    return await handler(request)
+    response = await handler(request)
+    if request.method in _CHANGING and response.status < 400 and request.path.rstrip("/") not in _QUIET:
+        _audit(request, response.status)
+    return response
 
 
 async def headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -92,7 +95,15 @@ def preflight() -> web.Response:
     )
 
 
+_CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
+#: Only ask, although their method is POST; sign-in tells of itself, with the key.
+_QUIET = {"/api/status", "/api/redis", "/api/v1/sign-in"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+def _audit(request: web.Request, status: int) -> None:
+    who = request[PRINCIPAL]
+    log.info("audit", by=who.owner, proof=who.by, what=f"{request.method} {request.path}", status=status)
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:

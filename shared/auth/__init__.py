@@ -3,7 +3,10 @@
 HTTP is not known here: the frontend reads the headers and asks.
 """
 
+from shared.auth.cookies import COOKIE, Cookies
+from shared.auth.keys import ApiKey, KeyStore
 from shared.auth.principal import ANONYMOUS, Principal, Scope
 from shared.auth.settings import AuthSettings
+from shared.auth.spending import Spending
 
-__all__ = ["ANONYMOUS", "AuthSettings", "Principal", "Scope"]
+__all__ = ["ANONYMOUS", "COOKIE", "ApiKey", "AuthSettings", "Cookies", "KeyStore", "Principal", "Scope", "Spending"]

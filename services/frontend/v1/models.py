@@ -82,6 +82,12 @@ class SignInRequest(_In):
     key: str = Field(min_length=1, max_length=200)
 
 
+class SignedIn(_Out):
+    """The owner of the key."""
+
+    owner: str
+
+
 class Problem(_Out):
     """An error (RFC 9457)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.frontend.v1 import batches, events, jobs, offer
+from services.frontend.v1 import batches, events, jobs, offer, sign_in
 from services.frontend.v1.models import (
     BATCH_ID,
     JOB_ID,
@@ -17,6 +17,8 @@ from services.frontend.v1.models import (
     ModelList,
     NewBatchRequest,
     NewJobRequest,
+    SignedIn,
+    SignInRequest,
 )
 from services.frontend.v1.routing import Parameter, Route
 from shared.jobs.states import ALL
@@ -78,5 +80,8 @@ ROUTES: tuple[Route, ...] = (
           parameters=(_BATCH, _SINCE), errors=(404,), tag="events"),
     Route("GET", "/api/v1/job-types", offer.job_types, "List the job types", {200: JobTypeList}, tag="offer"),
     Route("GET", "/api/v1/models", offer.models, "List the models", {200: ModelList}, tag="offer"),
+    Route("POST", "/api/v1/sign-in", sign_in.sign_in, "Get a cookie for an API key", {200: SignedIn}, SignInRequest,
+          errors=(400, 413), tag="offer"),
+    Route("DELETE", "/api/v1/sign-in", sign_in.sign_out, "Give the cookie back", {204: ""}, tag="offer"),
     Route("GET", "/api/v1/me", offer.me, "See who you are here", {200: Me}, tag="offer"),
 )  # fmt: skip

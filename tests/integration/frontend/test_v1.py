@@ -168,8 +168,10 @@ async def test_problems(  # type: ignore[no-untyped-def]
         (
             {"colour": "red"},
             "unknown-option",
-            "The job type segmentation has no option colour; its options are: dimension_order, channels, scale, "
-            "detect_scale.",
+            (
+                "The job type segmentation has no option colour; its options are: dimension_order, channels, scale, "
+                "detect_scale."
+            ),
         ),
     ],
 )
