@@ -30,7 +30,7 @@ FOREGROUND = (0.5, 0.6, 0.7)
 SMOOTHING = (1.0, 1.5, 2.0, 2.5)
 HEIGHTS = (0.1, 0.18, 0.24, 0.3, 0.36)
 SIZES = (25.0, 40.0)
-DIAMETERS = (18.0, 22.0, 26.0, 30.0)
+DIAMETERS = (12.0, 15.0, 18.0, 22.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
