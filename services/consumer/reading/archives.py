@@ -227,8 +227,8 @@ def _check_overlap(found: Sequence[_Found], size: int) -> None:
     for member, following in itertools.pairwise(members):
         if member.offset + member.packed > following.offset:
             raise InvalidInput("The archive is damaged: its members overlap.", code="damaged")
-    if members and members[-1].offset + members[-1].packed > size:
-        raise InvalidInput("The archive is truncated.", code="damaged")
+    if members and (members[0].offset < 0 or members[-1].offset + members[-1].packed > size):
+        raise InvalidInput("The archive is damaged: members lie outside the file.", code="damaged")
 
 
 def _safe_name(name: str) -> str | None:
