@@ -6,7 +6,14 @@ import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 from shared.errors import InvalidInput, Misconfigured, NotFound, Retry
 from shared.jobs import keys
@@ -17,6 +24,7 @@ from shared.jobs.scripts import Scripts, server_clock
 T = TypeVar("T")
 P = ParamSpec("P")
 
+_REFUSED = "Redis refuses the user or password, or that user lacks permissions for this program's keys."
 #: Seconds after which a caller may try again when Redis is in trouble.
 AGAIN_AFTER = 1.0
 
@@ -28,6 +36,8 @@ def errors_by_meaning(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await call(*args, **kwargs)
+        except (AuthenticationError, AuthorizationError) as error:
+            raise Misconfigured(_REFUSED) from error
         except AWAY as error:
             raise Retry("The job store (Redis) cannot be reached right now.", after=AGAIN_AFTER) from error
         except ResponseError as error:
@@ -39,7 +49,7 @@ def errors_by_meaning(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[
 
 
 def _meaning(error: ResponseError) -> Exception:
-    text = str(error)
+    text = _WORDS.get(type(error), "") + str(error)  # redis-py takes the first word off some errors
     if text.startswith("GONE"):
         return NotFound(f"The file {text[5:]!r} is being deleted; upload it again.", code="upload-gone")
     if text.startswith("TRANSITION"):
@@ -59,8 +69,15 @@ def _meaning(error: ResponseError) -> Exception:
     ):
         return Retry(f"The job store (Redis) takes no changes right now: {text.partition(' ')[0]}.", after=AGAIN_AFTER)
     if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-        return Misconfigured("Redis refuses the user or password, or lacks permissions for this program's keys.")
+        return Misconfigured(_REFUSED)
     return error
+
+
+_WORDS: dict[type, str] = {
+    ReadOnlyError: "READONLY ",
+    OutOfMemoryError: "OOM ",
+    NoPermissionError: "NOPERM ",
+}
 
 
 class StoreBase:

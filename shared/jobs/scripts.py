@@ -15,6 +15,13 @@ from shared.jobs import states
 _FOLDER = Path(__file__).parent / "lua"
 
 
+#: Scripts that make the data grow for good. All others must work on a server whose memory is full, or nothing could
+#: ever be ended and forgotten there: Redis lets a script go on that has written before it would be refused, so they
+#: begin with a write that changes nothing.
+_GROWING = ("submit", "split", "revive", "due", "queues")
+_ROOM = "call('DEL', P .. 'hint:room')\n"
+
+
 class Scripts:
     """The scripts of one deployment on one Redis."""
 
@@ -38,7 +45,8 @@ def source(name: str, database: int) -> str:
     """Return the whole text of a script: the common part, filled in, and its own."""
     common = (_FOLDER / "common.lua").read_text("utf-8")
     filled = common.replace("@TRANSITIONS@", states.lua_table()).replace("@DB@", str(database))
-    return f"{filled}\n{(_FOLDER / f'{name}.lua').read_text('utf-8')}"
+    room = "" if name in _GROWING else _ROOM
+    return f"{filled}\n{room}{(_FOLDER / f'{name}.lua').read_text('utf-8')}"
 
 
 def server_clock() -> str:
