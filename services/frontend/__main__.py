@@ -38,6 +38,8 @@ async def main(process: Process[Settings]) -> None:
         process.task("notifications", notifications.run())
         process.task("switch-on-notifications", _keep_switched_on(store))
     process.task("events", front.hub.run())
+    if settings.webhooks.secret:
+        process.task("webhooks", front.webhooks.run())
     runner = web.AppRunner(make_app(front), access_log=None, shutdown_timeout=settings.grace)
     await runner.setup()
     try:

@@ -28,6 +28,7 @@ def make_frontend(
 ) -> Frontend:
     """Put the parts together; nothing runs yet."""
     catalogue = Catalogue(store)
+    hub = Hub(store, notifications, settings.redis.reconcile)
     return Frontend(
         settings=settings,
         store=store,
@@ -35,9 +36,9 @@ def make_frontend(
         catalogue=catalogue,
         uploads=Uploads(settings.uploads, storage),
         desk=Desk(store, catalogue, settings.jobs, settings.quotas),
-        hub=Hub(store, notifications, settings.redis.reconcile),
+        hub=hub,
         gate=Gate(settings, store),
-        webhooks=Webhooks(settings.webhooks),
+        webhooks=Webhooks(settings.webhooks, store, hub),
     )
 
 

@@ -51,7 +51,9 @@ async def submit(request: web.Request) -> web.Response:
     files = [await front.uploads.find(entry.file, owner) for entry in wish.files]
     names = [entry.name or file.name for entry, file in zip(wish.files, files, strict=True)]
     orders = [replace(base, key=file.key, name=sniff.base_name(name)) for file, name in zip(files, names, strict=True)]
-    await front.desk.submit_batch(orders)
+    for submitted in await front.desk.submit_batch(orders):
+        if "webhook" in base.facts:
+            await front.webhooks.follow(submitted.id)
     log.info("batch-submitted", batch=base.batch, owner=owner, jobs=len(orders))
     jobs = await own_batch(request, base.batch)
     return answer(_view(base.batch, jobs), 201, {"Location": f"/api/v1/batches/{base.batch}"})

@@ -38,8 +38,7 @@ _SCANNED = 5_000
 async def submit(request: web.Request) -> web.Response:
     """Submit a job: JSON on an uploaded file, or the file and the job in one multipart body."""
     order = await _order(request)
-    submitted = await frontend(request).desk.submit(order)
-    return await _told(request, submitted)
+    return await _told(request, await _submitted(request, order))
 
 
 async def put(request: web.Request) -> web.Response:
@@ -59,7 +58,7 @@ async def put(request: web.Request) -> web.Response:
     wanted = ARCHIVE if order.archive else order.kind.name
     if type_of(job_id) != wanted:
         raise InvalidInput(f"The id begins with {type_of(job_id)!r}, but the job is of type {wanted!r}.", code="bad-id")
-    return await _told(request, await frontend(request).desk.submit(order))
+    return await _told(request, await _submitted(request, order))
 
 
 async def get(request: web.Request) -> web.Response:
@@ -195,6 +194,13 @@ async def _order(request: web.Request, job_id: str = "") -> Order:
         batch=wish.batch,
         facts=await work_facts(request, wish),
     )
+
+
+async def _submitted(request: web.Request, order: Order) -> Submitted:
+    submitted = await frontend(request).desk.submit(order)
+    if submitted.created and "webhook" in order.facts:
+        await frontend(request).webhooks.follow(submitted.id)
+    return submitted
 
 
 async def _from_multipart(request: web.Request) -> NewJobRequest:
