@@ -28,7 +28,16 @@ class Command:
 COMMANDS = (
     Command("up", "services.console.up.command", "start the whole suite on this machine"),
     Command("status", "services.console.status", "show what runs, what waits and who works"),
+    Command("logs", "services.console.logs.command", "show and follow logs, by service, job, time and level"),
+    Command("doctor", "services.console.doctor.command", "examine everything the suite leans on"),
     Command("benchmark", "services.console.benchmark.command", "time and price many jobs, or draw such results"),
+    Command("costs", "services.console.costs", "divide a cluster's bill among owners, batches or jobs"),
+    Command("simulate", "services.console.simulate", "what the autoscaler would do with a load, and its cost"),
+    Command("audit", "services.console.audit", "check every promise of the job store"),
+    Command("keys", "services.console.keys", "make, list and revoke API keys"),
+    Command("cluster", "services.console.cluster.command", "create, destroy, look at or clear up a GKE cluster"),
+    Command("forward", "services.console.forward", "a cluster's dashboards and API on local ports"),
+    Command("shell", "services.console.shell", "a shell in which the suite is at hand"),
 )
 
 CLIENT = {
@@ -43,16 +52,28 @@ CLIENT = {
 
 def main(words: Sequence[str]) -> int:
     """Carry out a command line; return its exit code: 2 for a wrong call or setting, 1 for a failure."""
-    if words and words[0] in CLIENT:
-        return _client(words)
-    parser = _parser(words[0] if words else "")
-    options = parser.parse_args(words)
     try:
+        if not words and sys.stdin.isatty() and sys.stdout.isatty():
+            from services.console.menu import choose
+
+            return choose(main)
+        if words and words[0] in CLIENT:
+            return _client(words)
+        if words and words[0] == "simulate":
+            from services.console.simulate import run
+
+            return run(words[1:])
+        options = _parser(words[0] if words else "").parse_args(words)
         return int(options.run(options))
     except Misconfigured as error:
         return _fault(error, 2)
     except KioskError as error:
         return _fault(error, 1)
+    except ExceptionGroup as group:  # of several tasks; the first reason is what a person needs
+        known = group.subgroup(KioskError)
+        if known is None:
+            raise
+        return _fault(_first(known), 1)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `kiosk ls | head`
@@ -60,7 +81,13 @@ def main(words: Sequence[str]) -> int:
         return 0
 
 
-def _fault(error: Exception, code: int) -> int:
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+def _fault(error: BaseException, code: int) -> int:
     sys.stderr.write(f"kiosk: {error}\n")
     return code
 

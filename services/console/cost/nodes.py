@@ -96,7 +96,7 @@ async def read_nodes(query: Query, begin: float, end: float) -> list[Node]:
     labels = await query("query", {"query": f"kube_node_labels{span}", "time": f"{end}"})
     infos = await query("query", {"query": f"kube_node_info{span}", "time": f"{end}"})
     created = _values(await query("query", {"query": f"kube_node_created{span}", "time": f"{end}"}))
-    gpus = {}
+    gpus: dict[str, float] = {}
     for name in _GPU_CAPACITY:
         gpus |= _values(await query("query", {"query": f"{name}{span}", "time": f"{end}"}))
     if not labels and not infos:

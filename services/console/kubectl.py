@@ -1,0 +1,47 @@
+"""The commands that look into a cluster do so through ``kubectl``, which knows how to log in to each of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import Any
+
+from shared.errors import Misconfigured, Retry
+
+#: What all pods of the chart carry, and the label that names their part.
+SELECTOR = "app.kubernetes.io/part-of=cellkiosk"
+COMPONENT = "app.kubernetes.io/component"
+
+
+def program() -> str:
+    """Return the path of kubectl.
+
+    Raises:
+        Misconfigured: there is none.
+    """
+    found = shutil.which("kubectl")
+    if found is None:
+        raise Misconfigured("This looks into a cluster and needs the program kubectl, which is not on PATH here.")
+    return found
+
+
+def words(namespace: str = "", context: str = "") -> list[str]:
+    """Return the beginning of a command line."""
+    chosen = [program()]
+    if context:
+        chosen += ["--context", context]
+    return chosen + (["--namespace", namespace] if namespace else [])
+
+
+def read(*asked: str, namespace: str = "", context: str = "") -> Any:
+    """Return what kubectl answers, as JSON.
+
+    Raises:
+        Retry: the cluster does not answer, or refuses; kubectl's own sentence is passed on.
+    """
+    command = [*words(namespace, context), *asked, "--output", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Retry(f"The cluster cannot be asked: {done.stderr.strip() or 'kubectl failed'}")
+    return json.loads(done.stdout)

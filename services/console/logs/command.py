@@ -1,0 +1,71 @@
+"""The command ``kiosk logs``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+
+from services.console import output, reach
+from services.console.logs import sources
+from services.console.logs.lines import LEVELS, Line, Wish, shown, span
+from shared.errors import InvalidInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what ``kiosk logs`` can be told."""
+    reach.add_arguments(parser)
+    parser.add_argument("services", nargs="*", help="frontend, consumer, autoscaler, … (default: all)")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on until told to stop")
+    parser.add_argument("--tail", type=int, default=50, help="lines to begin with (default %(default)s)")
+    parser.add_argument("--job", default="", help="only lines that name this job")
+    parser.add_argument("--level", choices=LEVELS, default="debug", help="least level that is shown")
+    parser.add_argument("--since", help="only what is younger, such as 10m or 2h")
+    parser.add_argument("--json", action="store_true", help="lines as they were written")
+    parser.add_argument("--kubernetes", action="store_true", help="from the pods of a cluster (needs kubectl)")
+    parser.add_argument("--namespace", default="", help="Kubernetes namespace")
+    parser.add_argument("--context", default="", help="kubeconfig context")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Show log lines."""
+    if options.tail < 0:
+        raise InvalidInput(f"--tail is {options.tail}; it must not be negative.")
+    since = time.time() - span(options.since) if options.since else None
+    wish = Wish(options.level, options.job, since)
+    show = _shower(options)
+    if options.kubernetes:
+        asyncio.run(
+            sources.pods(
+                options.services,
+                wish,
+                options.tail,
+                show,
+                namespace=options.namespace,
+                context=options.context,
+                forever=options.follow,
+            )
+        )
+        return 0
+    paths = sources.files(reach.place(options).logs, options.services)
+    if not paths:
+        raise InvalidInput(f"There are no logs in {reach.place(options).logs}; --kubernetes reads those of a cluster.")
+    for line in sources.last(paths, wish, options.tail) if options.tail else []:
+        show(line)
+    if options.follow:
+        asyncio.run(sources.follow(paths, wish, show))
+    return 0
+
+
+def _shower(options: argparse.Namespace) -> sources.Show:
+    colour = sys.stdout.isatty()
+    wanted = set(options.services)
+
+    def show(line: Line) -> None:
+        # The autoscaler's file holds the consumers' lines too: each is shown under its own name.
+        if wanted and line.fields and line.part not in wanted:
+            return
+        output.say(line.text if options.json else shown(line, colour=colour))
+
+    return show
