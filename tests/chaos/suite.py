@@ -1,0 +1,222 @@
+"""The processes of a chaos run, and everything that may happen to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from shared.errors import Retry
+from shared.jobs import JobStore, NewJob
+from shared.jobs.connection import AWAY, RedisError, connect
+from shared.jobs.model import new_id
+from tests.chaos import work
+from tests.fixtures.redis import RedisServer
+from tests.fixtures.relay import Relay
+
+#: A server that starts worker processes by forking: what they import is imported once.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.chaos.work"])
+
+
+class Suite:
+    """Redis (AOF, every write on disk), a relay that can cut, workers and janitors that are started again when dead."""
+
+    def __init__(self, folder: Path, workers: int = 4, janitors: int = 2, lease: float = 2.0) -> None:
+        self.folder, self.lease = folder, lease
+        self.server = RedisServer(folder / "redis", "--appendonly", "yes", "--appendfsync", "always")
+        self.relay = Relay(self.server.port)
+        self.diary = folder / "diary"
+        self.happened: Counter[str] = Counter()
+        self.everything_happened = asyncio.Event()
+        self.killed: list[tuple[str, float]] = []
+        self.workers: dict[str, BaseProcess] = {}
+        self.janitors: list[subprocess.Popen[bytes]] = []
+        self._numbers = (workers, janitors)
+        self._worker_number = 0
+        self._over = asyncio.Event()
+        self.store: JobStore
+
+    async def __aenter__(self) -> Suite:
+        await asyncio.to_thread(self.server.start)
+        await self.relay.start()
+        self.store = JobStore(connect(self.server.url), work.PREFIX)
+        for _ in range(self._numbers[0]):
+            self._start_worker()
+        for _ in range(self._numbers[1]):
+            self.janitors.append(self._janitor())
+        self._supervisor = asyncio.create_task(self._supervise())
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        self._over.set()
+        await self._supervisor
+        for worker in self.workers.values():
+            _signal(worker.pid, signal.SIGCONT)
+            worker.kill()
+        for janitor in self.janitors:
+            janitor.kill()
+        await asyncio.to_thread(lambda: [janitor.wait() for janitor in self.janitors])
+        for worker in self.workers.values():
+            await asyncio.to_thread(worker.join)
+            worker.close()
+        await self.store.aclose()
+        await self.relay.aclose()
+        self.server.stop(kill=True)
+
+    # -- jobs --
+
+    async def submit(self, jobs: list[NewJob]) -> None:
+        """Submit jobs, again and again while Redis is away, as a client does: the same ids are the same jobs."""
+        while True:
+            try:
+                await self.store.submit(*jobs)
+            except Retry:
+                await self.pause(0.05)
+            else:
+                return
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the end of the run."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+
+    # -- what may happen --
+
+    async def kill_worker(self) -> None:
+        worker = random.choice(list(self.workers.values()))
+        self._kill(worker)
+
+    async def stop_worker_for_longer_than_its_lease(self) -> None:
+        name, worker = random.choice(list(self.workers.items()))
+        _signal(worker.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5 * self.lease or await self._holds(name):
+            await self.pause(0.1)
+            if time.monotonic() - began > 10 * self.lease:
+                break
+        _signal(worker.pid, signal.SIGCONT)
+
+    async def stop_worker_in_order(self) -> None:
+        worker = random.choice(list(self.workers.values()))
+        _signal(worker.pid, signal.SIGTERM)
+
+    async def kill_janitor(self) -> None:
+        random.choice(self.janitors).kill()
+
+    async def restart_redis(self) -> None:
+        await asyncio.to_thread(self.server.stop, kill=True)
+        await self.pause(random.uniform(0, 0.5))
+        await asyncio.to_thread(self.server.start)
+
+    async def cut_connections(self) -> None:
+        self.relay.cut()
+
+    async def network_away(self) -> None:
+        self.relay.refusing = True
+        self.relay.cut()
+        await self.pause(random.uniform(0.1, 1.0))
+        self.relay.refusing = False
+
+    async def notifications_off(self) -> None:
+        with contextlib.suppress(*AWAY, RedisError):
+            await self.store.redis.config_set("notify-keyspace-events", "")
+
+    async def rage(self, stop: asyncio.Event) -> None:
+        """Let things happen at random until told to stop; then let the network stand."""
+        chances = {
+            self.kill_worker: 6,
+            self.stop_worker_for_longer_than_its_lease: 3,
+            self.stop_worker_in_order: 2,
+            self.kill_janitor: 1,
+            self.restart_redis: 1,
+            self.cut_connections: 4,
+            self.network_away: 1,
+            self.notifications_off: 1,
+        }
+        first = list(chances)  # each happens at least once, however short the run
+        while not stop.is_set():
+            action = first.pop() if first else random.choices(list(chances), list(chances.values()))[0]
+            await action()
+            self.happened[action.__name__] += 1
+            if not first:
+                self.everything_happened.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(random.uniform(0.1, 0.8)):
+                    await stop.wait()
+
+    # -- processes --
+
+    async def _holds(self, worker: str) -> bool:
+        with contextlib.suppress(Retry):
+            return bool(await self.store.held(worker))
+        return True
+
+    def _kill(self, worker: BaseProcess) -> None:
+        self.killed.append((worker.name, time.monotonic()))
+        worker.kill()
+
+    def _start_worker(self) -> None:
+        self._worker_number += 1
+        name = f"w{self._worker_number}"
+        url = f"redis://127.0.0.1:{self.relay.port}/0"
+        process = _FORKS.Process(target=work.run, args=(url, name, str(self.diary), self.lease), name=name)
+        process.start()
+        self.workers[name] = process
+
+    def _janitor(self) -> subprocess.Popen[bytes]:
+        variables = os.environ | {
+            "KIOSK_REDIS__URL": self.server.url,
+            "KIOSK_REDIS__PREFIX": work.PREFIX,
+            "KIOSK_REDIS__RECONCILE": str(self.lease / 2),
+            "KIOSK_STORAGE__URL": f"file://{self.folder}/storage",
+            "KIOSK_HEALTH__PORT": "0",
+            "KIOSK_HEALTH__HOST": "127.0.0.1",
+            "KIOSK_TELEMETRY__LOG_LEVEL": "error",
+        }
+        with (self.folder / "janitor.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", "services.janitor"], env=variables, stdout=log, stderr=log)
+
+    async def _supervise(self) -> None:
+        while not self._over.is_set():
+            for name, worker in list(self.workers.items()):
+                if not worker.is_alive():
+                    if worker.exitcode == -signal.SIGKILL and name not in dict(self.killed):
+                        self.killed.append((name, time.monotonic()))  # by its own job
+                        self.happened["killed by its job"] += 1
+                    worker.close()
+                    del self.workers[name]
+                    self._start_worker()
+            for number, janitor in enumerate(self.janitors):
+                if janitor.poll() is not None:
+                    self.janitors[number] = self._janitor()
+            await self.pause(0.05)
+
+
+def the_jobs(count: int) -> list[NewJob]:
+    """Return a mix of jobs: most harmless, some flaky, invalid, of many parts, or killing their worker."""
+    jobs = []
+    for number in range(count):
+        kind = random.choices(("noop", "sleepy", "flaky", "invalid", "archive"), (54, 32, 8, 3, 3))[0]
+        payload = str(random.randint(1, 12)) if kind == "archive" else f"{number}, ü:/{random.random()}"
+        owner = random.choice(("anonymous", "key:a", "key:b,c"))
+        jobs.append(NewJob(new_id(kind), {"payload": payload}, owner, max_attempts=1000))
+    for _ in range(max(2, count // 1000)):
+        jobs.insert(random.randrange(len(jobs)), NewJob(new_id("poison"), {"payload": ""}, max_attempts=3))
+    return jobs
+
+
+def _signal(pid: int | None, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if pid is not None:
+            os.kill(pid, number)
