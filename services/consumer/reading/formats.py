@@ -56,7 +56,8 @@ def decode(source: Path, target: Path, limits: ReadLimits, dimension_order: str 
     """
     with format_of(source)(source, limits) as image:
         check_shape(image.shape, image.dtype, limits)
-        axes = decide(image.shape, image.axes, dimension_order)
+        holds = image.sure if dimension_order.strip() and image.sure is not None else image.axes
+        axes = decide(image.shape, holds, dimension_order)
         check_stack(stacked(image.shape, axes), image.dtype.itemsize, limits)
         out = Target(target, image, axes)
         try:

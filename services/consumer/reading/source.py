@@ -42,6 +42,8 @@ class Source:
     """One letter for each axis (see `imaging.axes`), ``?`` where the file does not say; "" where it says nothing."""
     pixel_size_um: float | None = None
     channel_names: tuple[str, ...] = field(default=())
+    sure: str | None = None
+    """What of ``axes`` holds against the user's word; None for all of it."""
 
 
 class Target:

@@ -54,7 +54,9 @@ def open_tiff(path: Path, limits: ReadLimits) -> Iterator[Source]:
             _check_segment(page, dtype, limits)
             write = _segments(series, shape, change)
         axes = _named(series)
-        yield Source(shape, dtype, write, axes, pixel_size_um(file, page), channel_names(file, series))
+        # Where pages were not named, an array may have been cut into them along any axis: the user knows.
+        sure = "".join("?" if letter in "YX" else letter for letter in axes) if set(series.axes) & set("QI") else axes
+        yield Source(shape, dtype, write, axes, pixel_size_um(file, page), channel_names(file, series), sure)
 
 
 def _open(path: Path, stack: contextlib.ExitStack) -> tuple[Any, Any]:

@@ -103,12 +103,49 @@ def test_stacks_by_their_metadata(
 def test_an_option_lays_axes_over_pages(tmp_path: Path) -> None:
     image = pixels((64, 48, 30))
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", metadata=None)
-    np.save(tmp_path / "b.npy", image)
-    decoded, found = read(tmp_path / "b.npy", "XYB")
-    assert decoded.dim_order == "XYB"
-    assert np.array_equal(found[:, 0], np.moveaxis(image, 2, 0))
-    with pytest.raises(InvalidInput, match="does not fit"):
-        read(tmp_path / "a.tif", "XYB")
+    tifffile.imwrite(tmp_path / "b.tif", image, photometric="minisblack", compression="zlib")
+    np.save(tmp_path / "c.npy", image)
+    for name in ("a.tif", "b.tif", "c.npy"):
+        decoded, found = read(tmp_path / name, "XYB")
+        assert decoded.dim_order == "XYB"
+        assert np.array_equal(found[:, 0], np.moveaxis(image, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "layout"),
+    [
+        ((64, 48), "XY", (64, 48)),
+        ((64, 48, 2), "XYC", (2, 64, 48)),
+        ((2, 64, 48), "CXY", (2, 64, 48)),
+        ((64, 48, 5), "XYB", (5, 1, 64, 48)),
+        ((5, 64, 48), "BXY", (5, 1, 64, 48)),
+        ((5, 64, 48, 2), "BXYC", (5, 2, 64, 48)),
+        ((2, 64, 48, 5), "CXYB", (5, 2, 64, 48)),
+        ((5, 64, 48), "ZYX", (5, 1, 64, 48)),
+        ((5, 64, 48), "TYX", (5, 1, 64, 48)),
+    ],
+)
+@pytest.mark.parametrize("ending", ["tif", "npy"])
+def test_every_order_of_the_contract(
+    tmp_path: Path, shape: tuple[int, ...], order: str, layout: tuple[int, ...], ending: str
+) -> None:
+    image = pixels(shape)
+    path = tmp_path / f"a.{ending}"
+    if ending == "npy":
+        np.save(path, image)
+    else:
+        tifffile.imwrite(path, image, photometric="minisblack")
+    decoded, found = read(path, order)
+    axes = [order.index(letter) for letter in "BZTC" if letter in order]
+    plane = [i for i in range(len(order)) if i not in axes]
+    assert decoded.dim_order == order
+    assert np.array_equal(found, image.transpose(axes + plane).reshape((1,) * (4 - len(layout)) + layout))
+
+
+def test_an_option_against_what_the_file_says(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels((6, 40, 48)), photometric="minisblack", metadata={"axes": "TYX"})
+    with pytest.raises(InvalidInput, match="XYB does not fit an image of shape 6x40x48 whose axes the file names TYX"):
+        read(tmp_path / "a.ome.tif", "XYB")
 
 
 def test_channels_last_written_page_by_page(tmp_path: Path) -> None:
