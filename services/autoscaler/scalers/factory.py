@@ -18,6 +18,10 @@ async def open_scaler(settings: Settings, store: JobStore) -> Scaler:
         from services.autoscaler.scalers.local import LocalScaler
 
         return LocalScaler(settings.name, store, settings.local)
+    if settings.scaler == "keda":
+        from services.autoscaler.scalers.keda import KedaScaler
+
+        return KedaScaler(settings.keda, settings.targets)
     from services.autoscaler.scalers.kubernetes import KubernetesScaler
     from shared.kubernetes import connect
 
