@@ -1,0 +1,137 @@
+"""Many files at once: sent some at a time, watched together, each result fetched as soon as it is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cellkiosk.aio import AsyncClient, AsyncJob
+from cellkiosk.errors import BadFile, JobFailed, KioskError, NotAllowed, Refused, Unreachable
+from cellkiosk.files import fetch
+from cellkiosk.models import Event
+from cellkiosk.progress import Board, Row
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done with each file."""
+
+    type: str | None
+    options: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    model_version: str = ""
+
+
+@dataclass
+class Outcome:
+    """What became of one file."""
+
+    path: Path
+    row: Row
+    job: AsyncJob | None = None
+    status: str = ""
+    result: Path | None = None
+    error: str = ""
+    code: int = 0
+    """Exit code that it stands for."""
+
+    @property
+    def job_id(self) -> str:
+        """Of its job; empty if there is none."""
+        return self.job.id if self.job else ""
+
+    def told(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "file": str(self.path),
+            "id": self.job_id or None,
+            "status": self.status or None,
+            "result": str(self.result) if self.result else None,
+            "error": self.error or None,
+        }
+
+
+class Submission:
+    """One call of ``kiosk submit``."""
+
+    def __init__(self, client: AsyncClient, board: Board, order: Order, *, priority: int, parallel: int) -> None:
+        self._client = client
+        self._board = board
+        self._order = order
+        self._priority = priority
+        self._turns = asyncio.Semaphore(max(1, parallel))
+        self._naming = asyncio.Lock()
+
+    async def run(self, paths: Sequence[Path], *, wait: bool, out: Path | None, unpack: bool) -> list[Outcome]:
+        """Send the files; wait for their jobs and fetch the results if asked to.
+
+        Raises:
+            Unreachable, NotAllowed: what would befall every other file too.
+        """
+        outcomes = [Outcome(path, self._board.add(path.name)) for path in paths]
+        await asyncio.gather(*(self._send(outcome) for outcome in outcomes))
+        if wait:
+            await self._wait([outcome for outcome in outcomes if outcome.job], out, unpack=unpack)
+        self._board.draw(force=True)
+        return outcomes
+
+    async def _send(self, outcome: Outcome) -> None:
+        def told(sent: int, size: int) -> None:
+            self._board.set(outcome.row, "uploading", 100.0 * sent / max(1, size))
+
+        async with self._turns:
+            try:
+                outcome.job = await self._client.submit(
+                    outcome.path,
+                    self._order.type,
+                    self._order.options,
+                    model=self._order.model,
+                    model_version=self._order.model_version,
+                    priority=self._priority,
+                    progress=told,
+                )
+            except (Unreachable, NotAllowed):
+                raise
+            except KioskError as error:
+                self._fail(outcome, error)
+                return
+        outcome.status = outcome.job.info.status if outcome.job.info else "new"
+        self._board.set(outcome.row, "submitted", 0)
+
+    async def _wait(self, outcomes: list[Outcome], out: Path | None, *, unpack: bool) -> None:
+        by_id = {outcome.job_id: outcome for outcome in outcomes}
+        fetching: list[asyncio.Task[None]] = []
+        async for event in self._client.watch(list(by_id)):
+            outcome = by_id[event.id]
+            outcome.status = event.status
+            self._board.set(outcome.row, event.status, event.progress, _note(event))
+            if event.final and event.status != "done":
+                self._fail(outcome, JobFailed(event.id, event.reason or f"The job ended as {event.status!r}."))
+            elif event.final and out is not None:
+                fetching.append(asyncio.create_task(self._fetch(outcome, out, unpack=unpack)))
+        await asyncio.gather(*fetching)
+
+    async def _fetch(self, outcome: Outcome, out: Path, *, unpack: bool) -> None:
+        assert outcome.job is not None
+        async with self._naming:  # one at a time: each looks for a name that is free
+            try:
+                info = await outcome.job.refresh()
+                outcome.result = await fetch(outcome.job, info, out, unpack=unpack)
+            except KioskError as error:
+                self._fail(outcome, error)
+
+    def _fail(self, outcome: Outcome, error: KioskError) -> None:
+        outcome.error = str(error)
+        outcome.code = 1 if isinstance(error, JobFailed) else 2 if isinstance(error, BadFile | Refused) else 3
+        self._board.set(outcome.row, "failed", outcome.row.percent, outcome.error)
+
+
+def _note(event: Event) -> str:
+    if event.reason:
+        return event.reason
+    if event.position:
+        return f"place {event.position} in the queue"
+    return f"about {event.eta:.0f} s" if event.eta and not event.final else ""
