@@ -73,7 +73,8 @@ def main(words: Sequence[str]) -> int:
         known = group.subgroup(KioskError)
         if known is None:
             raise
-        return _fault(_first(known), 1)
+        first = _first(known)
+        return _fault(first, 2 if isinstance(first, Misconfigured) else 1)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `kiosk ls | head`
