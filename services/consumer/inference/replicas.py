@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import structlog
 from tritonclient.grpc.aio import InferenceServerClient
 
+from services.consumer.inference.shared import SharedBlocks
 from shared.errors import Retry
 
 Address = tuple[str, int]
@@ -39,11 +40,16 @@ class Replica:
         self.address = address
         self.target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.client = InferenceServerClient(self.target, channel_args=CHANNEL)
+        self.blocks = SharedBlocks(self.client, host)
         self.outstanding = 0
         self.mending = asyncio.Lock()
         self.mended: dict[str, float] = {}  # model: when it was last reloaded
         self._failures = 0
         self._rests_until = 0.0
+
+    async def aclose(self) -> None:
+        await self.blocks.aclose()
+        await self.client.close()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -112,14 +118,14 @@ class Replicas:
             self._leaving.add(self._replicas.pop(address))
         for replica in [r for r in self._leaving if not r.outstanding]:
             self._leaving.discard(replica)
-            await replica.client.close()
+            await replica.aclose()
 
     async def aclose(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         for replica in (*self._replicas.values(), *self._leaving):
-            await replica.client.close()
+            await replica.aclose()
         self._replicas.clear()
         self._leaving.clear()
 

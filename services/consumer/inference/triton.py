@@ -81,12 +81,17 @@ class TritonServer:
         timeout: float,
         on_retry: OnRetry | None = None,
     ) -> NDArray[np.uint8]:
-        inputs = await asyncio.to_thread(_inputs, block, window, zoom)  # copies the block
+        kind, small = _kind(block), _small_inputs(window, zoom)
         outputs = [InferRequestedOutput("maps")]
         headers = {"traceparent": trace} if (trace := current_traceparent()) else None
 
         async def ask(replica: Replica, limit: float) -> NDArray[np.uint8]:
-            result = await replica.client.infer(model, inputs, version, outputs, client_timeout=limit, headers=headers)
+            async with replica.blocks.lend(block, kind) as shared:
+                image = shared or await asyncio.to_thread(_input, block, kind)
+                inputs = [image, *small]
+                result = await replica.client.infer(
+                    model, inputs, version, outputs, client_timeout=limit, headers=headers
+                )
             maps: NDArray[np.uint8] = result.as_numpy("maps")[0]
             return maps
 
@@ -151,9 +156,11 @@ class TritonServer:
         now = asyncio.get_running_loop().time()
         if code == "RESOURCE_EXHAUSTED":
             raise InvalidInput(f"The model server refuses a request as too large: {message}.", code="too-large")
-        if code in ("INVALID_ARGUMENT", "UNIMPLEMENTED"):
+        if "shared memory region" in message:  # the server started again and knows it no more
+            replica.blocks.forget()
+        elif code in ("INVALID_ARGUMENT", "UNIMPLEMENTED"):
             raise InvalidInput(message, code="does-not-fit-model")
-        if code == "NOT_FOUND":
+        elif code == "NOT_FOUND":
             await self._load(replica, model, version)
         elif _is_broken_stub(error):
             await self._mend(replica, model, now)
@@ -190,18 +197,25 @@ class TritonServer:
             replica.mended[model] = asyncio.get_running_loop().time()
 
 
-def _inputs(block: NDArray[Any], window: NDArray[np.float32], zoom: float) -> list[InferInput]:
+def _kind(block: NDArray[Any]) -> str:
     name = block.dtype.name
     if name not in KINDS or block.ndim != 3:
         raise InvalidInput(
             f"A block must be (H, W, C) of {', '.join(KINDS)}, not {block.shape} of {name}.", code="does-not-fit-model"
         )
-    parts = (
-        (name, block[np.newaxis], KINDS[name]),
-        ("window", np.asarray(window, np.float32)[np.newaxis], "FP32"),
-        ("zoom", np.full((1, 1), zoom, np.float32), "FP32"),
+    return KINDS[name]
+
+
+def _input(block: NDArray[Any], kind: str) -> InferInput:
+    """The block in the message itself; copies it."""
+    return InferInput(block.dtype.name, [1, *block.shape], kind).set_data_from_numpy(
+        np.ascontiguousarray(block[np.newaxis])
     )
-    return [InferInput(n, list(v.shape), k).set_data_from_numpy(np.ascontiguousarray(v)) for n, v, k in parts]
+
+
+def _small_inputs(window: NDArray[np.float32], zoom: float) -> list[InferInput]:
+    parts = (("window", np.asarray(window, np.float32)[np.newaxis]), ("zoom", np.full((1, 1), zoom, np.float32)))
+    return [InferInput(n, list(v.shape), "FP32").set_data_from_numpy(np.ascontiguousarray(v)) for n, v in parts]
 
 
 def _code(error: InferenceServerException) -> str:
