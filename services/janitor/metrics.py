@@ -21,3 +21,11 @@ troubles = Counter(
 )
 round_seconds = Histogram("kiosk_janitor_round_seconds", "Time of one round, in seconds, by keeper.", ["keeper"])
 next_deadline = Gauge("kiosk_janitor_next_deadline_seconds", "Seconds until the earliest lease ends; -1 without any.")
+
+# The state of the queues is told here and not by the workers, who may all be gone when it matters.
+queue_waiting = Gauge("kiosk_queue_waiting", "Jobs that wait, by job type.", ["type"])
+queue_running = Gauge("kiosk_queue_running", "Jobs that workers hold, by job type.", ["type"])
+queue_delayed = Gauge("kiosk_queue_delayed", "Jobs that wait to be tried again, by job type.", ["type"])
+queue_dead = Gauge("kiosk_queue_dead", "Jobs given up after their attempts, by job type.", ["type"])
+queue_oldest_seconds = Gauge("kiosk_queue_oldest_seconds", "Age of the oldest waiting job, in seconds.", ["type"])
+workers = Gauge("kiosk_workers", "Workers, by state (alive, retiring, absent).", ["state"])

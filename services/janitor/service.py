@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
+from services.janitor.census import Census
 from services.janitor.leases import Leases
 from services.janitor.orphans import Orphans
 from services.janitor.retention import Retention
@@ -40,8 +41,9 @@ async def main(process: Process[Settings]) -> None:
             ("leases", leases.round, min(settings.lease, settings.redis.reconcile)),
             ("retention", retention.round, settings.retention_period),
             ("orphans", orphans.round, settings.orphans.period),
+            ("census", Census(store).round, settings.redis.reconcile),
         ):
-            watched = () if keeper == "orphans" else (HINT_JANITOR,)
+            watched = (HINT_JANITOR,) if keeper in {"leases", "retention"} else ()
             watch = await stack.enter_async_context(notifications.watch(*watched))
             process.task(keeper, keep(keeper, work, watch, longest))
         await process.stopping.wait()
