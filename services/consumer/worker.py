@@ -144,7 +144,6 @@ class Worker:
 
     async def _claim(self, free: int) -> float | None:
         try:
-            await self._give_back_strays()
             claim = await self._store.claim(self.name, self._types, free, self._capacity.lease)
         except Retry as error:
             self._log.warning("claim-failed", error=str(error))
@@ -152,6 +151,8 @@ class Worker:
         self._parked = len(claim.jobs) < free
         for job in claim.jobs:
             self._start(job)
+        with contextlib.suppress(Retry):
+            await self._give_back_strays()
         return claim.next_due
 
     async def _give_back_strays(self) -> None:

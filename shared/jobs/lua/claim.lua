@@ -24,7 +24,7 @@ local function take(kind, n)
 end
 
 local reply, held, leases, taken = {-1, 0}, {}, {}, {}
-local stamp, deadline = iso(NOW), NOW + lease
+local stamp, deadline = STAMP, NOW + lease
 local now_is = {status = 'started', updated_at = stamp, updated_by = worker}
 
 -- Gives a job to the worker: writes its new state, and changes the fields that were read to what they are now.

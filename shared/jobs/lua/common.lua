@@ -28,6 +28,8 @@ local function iso(ms)
     math.floor(s / 3600) % 24, math.floor(s / 60) % 60, s % 60, ms % 1000)
 end
 
+local STAMP = iso(NOW)
+
 local function job_key(id) return P .. 'job:' .. id end
 
 local function type_of(id) return string.match(id, '^([^:]+):') or 'unknown' end
@@ -144,24 +146,34 @@ local function move(id, from, to, by, ...)
   if not (ALLOWED[from] and ALLOWED[from][to]) then
     error({err = 'TRANSITION ' .. id .. ' from ' .. tostring(from) .. ' to ' .. to})
   end
-  call('HSET', job_key(id), 'status', to, 'updated_at', iso(NOW), 'updated_by', by, ...)
+  call('HSET', job_key(id), 'status', to, 'updated_at', STAMP, 'updated_by', by, ...)
 end
 
--- Facts are written once: what is there already stays. Returns the pairs that are not there yet, and who the job's
--- parent is and how long it is kept.
-local function fresh(id, facts)
-  local names, missing, seen = {'parent', 'retention'}, {}, {}
-  for i = 1, #facts, 2 do names[#names + 1] = facts[i] end
-  local there = call('HMGET', job_key(id), unpack(names))
-  for i = 3, #names do
-    if not there[i] and not seen[names[i]] then push(missing, names[i], facts[2 * (i - 2)]) end
-    seen[names[i]] = true
+-- Facts are written once: what is there already stays. Returns the pairs that are not there yet, given the names of
+-- all and what is there of them, from the given place on.
+local function fresh(facts, there, from)
+  local missing, seen = {}, {}
+  for i = 1, #facts, 2 do
+    local name = facts[i]
+    if not there[from + (i - 1) / 2] and not seen[name] then
+      missing[#missing + 1] = name
+      missing[#missing + 1] = facts[i + 1]
+    end
+    seen[name] = true
   end
-  return missing, there[1], there[2]
+  return missing
+end
+
+-- Reads some fields of a job, and those of some facts after them.
+local function read(id, fields, facts)
+  local names = {unpack(fields)}
+  for i = 1, #facts, 2 do names[#names + 1] = facts[i] end
+  return call('HMGET', job_key(id), unpack(names))
 end
 
 local function write_facts(id, facts)
-  local missing = fresh(id, facts)
+  if #facts == 0 then return end
+  local missing = fresh(facts, read(id, {}, facts), 1)
   if #missing > 0 then call('HSET', job_key(id), unpack(missing)) end
 end
 
@@ -183,7 +195,7 @@ local function child_finished(parent)
   if f[1] ~= 'waiting' then return end
   local left = call('DECR', P .. 'open:' .. parent)
   local total = tonumber(f[4]) or 1
-  call('HSET', job_key(parent), 'progress', tostring(math.floor(99 * (total - left) / total)), 'updated_at', iso(NOW))
+  call('HSET', job_key(parent), 'progress', tostring(math.floor(99 * (total - left) / total)), 'updated_at', STAMP)
   if left > 0 then return end
   call('DEL', P .. 'open:' .. parent)
   move(parent, 'waiting', 'new', 'gather')
@@ -201,12 +213,22 @@ local function expiry_after(id, retention)
   return after
 end
 
+local ENDING = {'status', 'attempt', 'updated_by', 'parent', 'retention'}
+
+-- Reads what ending a job needs, and adds the facts that every end has.
+local function read_for_end(id, facts)
+  push(facts, 'finished_at', STAMP, 'failures', '')
+  return read(id, ENDING, facts)
+end
+
 -- Ends a job that left its queue and lease: writes the facts, sets when it is forgotten, tells its parent.
-finish = function(id, from, to, by, facts, progress)
-  push(facts, 'finished_at', iso(NOW), 'failures', '')
-  local missing, parent, retention = fresh(id, facts)
+-- there: what `read_for_end` returned for these facts, if that was called.
+finish = function(id, from, to, by, facts, progress, there)
+  there = there or read_for_end(id, facts)
+  local missing = fresh(facts, there, #ENDING + 1)
   if progress then push(missing, 'progress', progress) end
   move(id, from, to, by, unpack(missing))
+  local parent, retention = there[4], there[5]
   if parent then
     child_finished(parent)
   else

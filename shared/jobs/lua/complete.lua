@@ -6,12 +6,13 @@ for _ = 1, tonumber(ARGV[3]) do
   local id, attempt, n = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local first = at + 3
   at = first + 2 * n
-  local f = call('HMGET', job_key(id), 'status', 'attempt', 'updated_by')
+  local facts = {unpack(ARGV, first, at - 1)}
+  local f = read_for_end(id, facts)
   if owns(f[1], f[2], attempt) then
     local kind = type_of(id)
     ended[kind] = ended[kind] or {}
     push(ended[kind], id)
-    finish(id, f[1], 'done', worker, {unpack(ARGV, first, at - 1)}, '100')
+    finish(id, f[1], 'done', worker, facts, '100', f)
     reply[#reply + 1] = 1
   else
     not_held(worker, id, f[1], f[3])

@@ -15,7 +15,7 @@ for name, value in pairs(f) do
     fields[#fields + 1] = value
   end
 end
-call('HSET', job_key(id), 'status', 'new', 'created_at', iso(NOW), 'created_ms', string.format('%d', NOW), 'updated_at', iso(NOW), 'updated_by', 'revive', 'progress', '0',
+call('HSET', job_key(id), 'status', 'new', 'created_at', STAMP, 'created_ms', string.format('%d', NOW), 'updated_at', STAMP, 'updated_by', 'revive', 'progress', '0',
   'attempt', '0', 'losses', '0', 'revived_from', old, unpack(fields))
 for _, object in ipairs(f.uses and cjson.decode(f.uses) or {}) do call('SADD', P .. 'uses:' .. object, id) end
 call('ZADD', P .. 'owned:' .. f.owner, NOW, id)

@@ -18,7 +18,7 @@ write_facts(id, {'total_jobs', tostring(total)})
 call('SET', P .. 'open:' .. id, total)
 leave_lease(id, type_of(id), worker)
 move(id, f[1], 'waiting', worker, 'progress', '0')
-local stamp, ms = iso(NOW), string.format('%d', NOW)
+local stamp, ms = STAMP, string.format('%d', NOW)
 local hex = string.match(id, ':(.+)$')
 at = at + 1
 for number = 1, total do

@@ -2,7 +2,7 @@
 -- ARGV: now, count of jobs, then for each job:
 --   id, owner, priority, max_attempts, retention, idempotency key, batch, parent, n uses, uses..., n facts, fact pairs...
 -- Returns for each job: id, 1 if created now or 0 if its key was known. Error GONE if an object is being deleted.
-local reply, at, owned, stamp, ms = {}, 3, {}, iso(NOW), string.format('%d', NOW)
+local reply, at, owned, stamp, ms = {}, 3, {}, STAMP, string.format('%d', NOW)
 
 local function known_as(id, owner, key)
   return (key ~= '' and call('GET', P .. 'idempotency:' .. owner .. ':' .. key)) or (call('EXISTS', job_key(id)) == 1 and id)
