@@ -41,7 +41,7 @@ def test_another_processor_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("libc", [("glibc", "2.31"), ("", "")])
 def test_an_old_c_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, libc: tuple[str, str]) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: libc)
-    with pytest.raises(environment.Unavailable, match="needs glibc 2.35 or newer"):
+    with pytest.raises(environment.Unavailable, match=r"needs glibc 2\.35 or newer"):
         environment.make(tmp_path / "venv")
 
 
