@@ -182,6 +182,7 @@ def _walk_zip(archive: Path) -> Iterator[_Found]:
 
 
 def _walk_tar(path: Path, folder: _Folder | None = None) -> Iterator[_Found]:
+    length = path.stat().st_size
     with path.open("rb") as file, tarfile.open(fileobj=_Careful(file), mode="r:") as opened:
         for info in opened:
             if info.isdir():
@@ -192,7 +193,7 @@ def _walk_tar(path: Path, folder: _Folder | None = None) -> Iterator[_Found]:
             elif not info.isreg() or info.issparse():
                 trouble = "not a plain file"
             size = info.size if info.isreg() else 0
-            if info.offset_data + size > path.stat().st_size:
+            if size < 0 or info.offset_data < 0 or info.offset_data + size > length:
                 raise EOFError
             yield _Found(Member(info.name, size, path, info.offset_data, size, folder=folder), trouble)
 

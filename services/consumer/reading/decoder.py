@@ -61,7 +61,7 @@ class Decoder:
         Raises:
             InvalidInput: anything about the file or the order is wrong; one sentence says what.
             StorageFull: there is no room for the pixels.
-            Retry: helpers are being killed from outside.
+            Retry: helpers do not start, or are being killed from outside.
         """
         request = {"source": str(source), "target": str(target), "dimension_order": dimension_order}
         async with self._gate:
@@ -133,7 +133,15 @@ class _Helper:
 
     @classmethod
     async def start(cls, limits: ReadLimits, seconds: float) -> _Helper:
-        """Start a process and wait until it is ready; raises _Crashed if it ends instead."""
+        """Start a process and wait until it is ready; raises Retry if it does not get there."""
+        try:
+            return await cls._started(limits, seconds)
+        except (_Crashed, TimeoutError, OSError) as error:
+            log.error("decoder-did-not-start", error=repr(error))
+            raise Retry("The process that decodes images did not start; see the consumer's log.") from error
+
+    @classmethod
+    async def _started(cls, limits: ReadLimits, seconds: float) -> _Helper:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         process = await asyncio.create_subprocess_exec(
             sys.executable,

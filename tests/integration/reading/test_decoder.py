@@ -173,6 +173,16 @@ async def test_memory_is_bounded_by_the_kernel_too(tmp_path: Path) -> None:
     assert rows["Max core file size"] == "0"
 
 
+async def test_a_process_that_does_not_start_is_not_the_files_fault(
+    decoder: Decoder, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.consumer.reading.decoder.sys.executable", "/bin/false")
+    with pytest.raises(Retry, match="did not start"):
+        await decoder.decode(image, tmp_path / "out.npy")
+    monkeypatch.undo()
+    assert (await decoder.decode(image, tmp_path / "out.npy")).shape == (1, 1, 64, 48)
+
+
 async def test_no_secret_reaches_a_process(
     decoder: Decoder, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,38 @@ def test_imagej_stacks_with_one_directory(tmp_path: Path) -> None:
     decoded, found = read(tmp_path / "a.tif")
     assert np.array_equal(found, image)
     assert (decoded.batch_axis, decoded.pixel_size_um) == ("T", 0.25)
+
+
+def test_imagej_stacks_larger_than_four_gigabytes_have_one_directory(tmp_path: Path) -> None:
+    image = pixels((5, 2, 40, 48))
+    tifffile.imwrite(tmp_path / "a.tif", image, imagej=True, metadata={"axes": "TCYX"})
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    order = "<" if data[:2] == b"II" else ">"
+    start = struct.unpack_from(f"{order}I", data, 4)[0]
+    count = struct.unpack_from(f"{order}H", data, start)[0]
+    struct.pack_into(f"{order}I", data, start + 2 + 12 * count, 0)
+    (tmp_path / "a.tif").write_bytes(data)
+    assert np.array_equal(read(tmp_path / "a.tif")[1], image)
+
+
+def test_ome_metadata_that_speaks_of_other_files_is_left_out(tmp_path: Path) -> None:
+    image = pixels((2, 40, 48))
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, photometric="minisblack", metadata={"axes": "CYX"})
+    data = (tmp_path / "a.ome.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        text = file.ome_metadata or ""
+    changed = text.replace('SizeC="2"', 'SizeC="9"').replace('PlaneCount="2"', 'PlaneCount="9"')
+    assert len(changed) == len(text)
+    (tmp_path / "a.ome.tif").write_bytes(data.replace(text.encode(), changed.encode()))
+    assert np.array_equal(read(tmp_path / "a.ome.tif")[1][0], image)
+
+
+def test_ome_metadata_that_is_broken_is_left_out(tmp_path: Path) -> None:
+    image = pixels((2, 40, 48))
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, photometric="minisblack", metadata={"axes": "CYX"})
+    data = (tmp_path / "a.ome.tif").read_bytes()
+    (tmp_path / "a.ome.tif").write_bytes(data.replace(b"<Pixels", b"<<ixels"))
+    assert np.array_equal(read(tmp_path / "a.ome.tif")[1][0], image)
 
 
 def test_ome_names_channels_and_units(tmp_path: Path) -> None:
