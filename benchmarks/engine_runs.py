@@ -79,7 +79,7 @@ class Bench:
         """Measure on the server at ``url``; programs reach it ``through`` another address if that is given."""
         self.redis = redis.Redis.from_url(url)
         self.url = through or url
-        self._server = server_pid
+        self.server_pid = server_pid
 
     def submit(self, engine: Engine, count: int, how: str) -> float:
         """Submit no-op jobs; return jobs/s."""
@@ -106,7 +106,12 @@ class Bench:
             start = self._sample(processes, probes, lambda counts: min(counts) > 0 and sum(counts) > 0.05 * jobs)
             end = self._sample(processes, probes, lambda counts: sum(counts) >= jobs)
         count, seconds = end.count - start.count, end.at - start.at
-        per_job = (end.cpu - start.cpu, end.redis_cpu - start.redis_cpu, end.commands - start.commands, end.bytes - start.bytes)
+        per_job = (
+            end.cpu - start.cpu,
+            end.redis_cpu - start.redis_cpu,
+            end.commands - start.commands,
+            end.bytes - start.bytes,
+        )
         worker, server, commands, traffic = (figure / count for figure in per_job)
         return Throughput(count / seconds, worker * 1000, server * 1000, commands, traffic)
 
@@ -149,7 +154,7 @@ class Bench:
             count=sum(each[2] for each in read),
             at=max(each[1] for each in read),
             cpu=sum(clients),
-            redis_cpu=_cpu(self._server),
+            redis_cpu=_cpu(self.server_pid),
             commands=stats["total_commands_processed"],
             bytes=stats["total_net_input_bytes"] + stats["total_net_output_bytes"],
         )

@@ -24,7 +24,7 @@ PREFIX, TYPE = "{bench}:", "noop"
 async def work(url: str, path: str) -> None:
     import logging
 
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO), logger_factory=_quiet)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), logger_factory=_quiet)
     probe = Probe(path)
     store, notifications = open_store(url, PREFIX), Notifications(url, PREFIX)
     listening = asyncio.create_task(notifications.run())
@@ -66,7 +66,7 @@ def _job(sent: float) -> NewJob:
 
 
 def _quiet(*_args: object) -> structlog.PrintLogger:
-    return structlog.PrintLogger(Path(os.devnull).open("w"))  # noqa: SIM115
+    return structlog.PrintLogger(Path(os.devnull).open("w"))
 
 
 if __name__ == "__main__":

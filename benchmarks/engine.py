@@ -1,0 +1,210 @@
+"""The job engine beside SAQ, streaq, taskiq, dramatiq and arq, all in one run on one Redis.
+
+    python -m benchmarks.engine [--json FILE] [--jobs PERCENT] [--backlog JOBS] [--only PART[,PART]]
+
+Parts: throughput, submit, latency, memory, delay, backlog. The peers' environments are made once, in
+``KIOSK_BENCHMARK_CACHE`` (default ``~/.cache/cellkiosk/benchmarks``). Leases, fencing and write-once facts are on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.engine_runs import ENGINES, Bench, Engine, Throughput
+from benchmarks.report import Row, row, tell
+from shared.jobs import NewJob, open_store
+from shared.jobs.model import new_id
+from tests.fixtures.redis import RedisServer
+
+OURS, PEERS = ENGINES[0], ENGINES[1:]
+BARE = Engine("bare notify-then-claim", "bare.py")
+DELAY = 0.001  # s each way
+
+
+def main() -> None:
+    """Run the parts that were asked for and tell their rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json")
+    parser.add_argument("--jobs", type=int, default=100, help="percent of the usual number of jobs")
+    parser.add_argument("--backlog", type=int, default=1_000_000)
+    parser.add_argument("--only", default=",".join(PARTS))
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder, _redis(Path(folder)) as server:
+        assert server.process is not None
+        bench = Bench(server.url, server.process.pid)
+        for part in options.only.split(","):
+            found = PARTS[part](bench, server, options)
+            tell(found, [])
+            rows += found
+    sys.stdout.write("\n")
+    tell(rows, ["--json", options.json] if options.json else [])
+
+
+@contextlib.contextmanager
+def _redis(folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(folder).start()
+    try:
+        yield server
+    finally:
+        server.stop(kill=True)
+
+
+def throughput(bench: Bench, _server: RedisServer, options: argparse.Namespace) -> list[Row]:
+    """No-op jobs/s with 1 and 4 worker processes, and what a job costs."""
+    rows = []
+    for workers in (1, 4):
+        of = {engine.name: _run(bench, engine, workers, options) for engine in ENGINES}
+        ours, unit = of.pop(OURS.name), f"{workers} worker{'s' if workers > 1 else ''}"
+        assert ours is not None
+        for name, peer in of.items():
+            if peer is None:
+                continue
+            rows.append(row(f"no-op jobs, {unit}", "jobs/s", ours.rate, peer=name, peer_value=peer.rate, at_least=3))
+            rows += _costs(unit, name, ours, peer)
+    return rows
+
+
+def _run(bench: Bench, engine: Engine, workers: int, options: argparse.Namespace) -> Throughput | None:
+    try:
+        return bench.throughput(engine, workers, max(1000, engine.jobs * options.jobs // 100))
+    except (TimeoutError, subprocess.CalledProcessError) as error:
+        sys.stderr.write(f"{engine.name} with {workers} workers: {error}\n")
+        return None
+
+
+def _costs(unit: str, name: str, ours: Throughput, peer: Throughput) -> list[Row]:
+    both, peers = ours.worker_cpu + ours.redis_cpu, peer.worker_cpu + peer.redis_cpu
+    return [
+        row(f"CPU of workers and Redis, {unit}", "s/1000 jobs", both, peer=name, peer_value=peers),
+        row(f"CPU of Redis, {unit}", "s/1000 jobs", ours.redis_cpu, peer=name, peer_value=peer.redis_cpu),
+        row(f"Redis commands, {unit}", "per job", ours.commands, peer=name, peer_value=peer.commands),
+        row(f"bytes to and from Redis, {unit}", "per job", ours.bytes, peer=name, peer_value=peer.bytes),
+    ]
+
+
+def submit(bench: Bench, _server: RedisServer, options: argparse.Namespace) -> list[Row]:
+    """Submitted jobs/s by one process: one at a time, and as many at once as the engine allows."""
+    rows = []
+    for how, count in (("single", 2_000), ("bulk", 20_000)):
+        rates = {}
+        for engine in ENGINES:
+            bench.redis.flushall()
+            number = count if engine.bulk or how == "single" else 2_000
+            rates[engine.name] = bench.submit(engine, max(500, number * options.jobs // 100), how)
+        ours = rates.pop(OURS.name)
+        rows += [row(f"submit, {how}", "jobs/s", ours, peer=name, peer_value=rate) for name, rate in rates.items()]
+    return rows
+
+
+def latency(bench: Bench, _server: RedisServer, options: argparse.Namespace) -> list[Row]:
+    """Time from the call of submit to the job's first line, on an idle system."""
+    count = max(100, 500 * options.jobs // 100)
+    of = {engine.name: bench.latencies(engine, count, 0.02) for engine in (*ENGINES, BARE)}
+    ours = of.pop(OURS.name)
+    rows = [
+        row("submit to start, p50", "ms", _ms(ours, 0.5), at_most=5),
+        row("submit to start, p99", "ms", _ms(ours, 0.99), at_most=50),
+    ]
+    bounds = {"SAQ": 1.0, BARE.name: 1.5}
+    for name, peer in of.items():
+        half = {"peer": name, "peer_value": _ms(peer, 0.5)}
+        rows.append(row("submit to start, p50", "ms", _ms(ours, 0.5), **half, at_most=bounds.get(name)))  # type: ignore[arg-type]
+        rows.append(row("submit to start, p99", "ms", _ms(ours, 0.99), peer=name, peer_value=_ms(peer, 0.99)))
+    return rows
+
+
+def _ms(seconds: list[float], share: float) -> float:
+    return 1000 * seconds[min(len(seconds) - 1, int(share * len(seconds)))]
+
+
+def memory(bench: Bench, _server: RedisServer, options: argparse.Namespace) -> list[Row]:
+    """Redis memory of a waiting no-op job."""
+    count = max(1000, 10_000 * options.jobs // 100)
+    ours, fields = bench.memory_per_job(OURS, count)
+    rows = [row("memory of a waiting job beyond its own fields", "bytes", ours - fields, at_most=1024)]
+    for engine in PEERS:
+        used, _ = bench.memory_per_job(engine, count)
+        rows.append(row("memory of a waiting job", "bytes", ours, peer=engine.name, peer_value=used))
+    return rows
+
+
+def delay(bench: Bench, server: RedisServer, options: argparse.Namespace) -> list[Row]:
+    """The same behind a relay that adds 1 ms each way: no-op jobs/s of one worker, and submit to start."""
+    rows = []
+    command = [sys.executable, "-m", "tests.fixtures.relay", str(server.port), str(DELAY)]
+    relay = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert relay.stdout is not None
+        far = Bench(server.url, bench.server_pid, f"redis://127.0.0.1:{int(relay.stdout.readline())}/0")
+        of = {engine.name: _run(far, engine, 1, options) for engine in ENGINES}
+        ours = of.pop(OURS.name)
+        assert ours is not None
+        for name, peer in of.items():
+            if peer is not None:
+                rate = {"peer": name, "peer_value": peer.rate}
+                rows.append(row("no-op jobs, 1 worker, 2 ms away", "jobs/s", ours.rate, **rate, at_least=3))  # type: ignore[arg-type]
+        count = max(50, 200 * options.jobs // 100)
+        half = {engine.name: _ms(far.latencies(engine, count, 0.02), 0.5) for engine in (OURS, *PEERS[:1], BARE)}
+        for name in list(half)[1:]:
+            rows.append(row("submit to start, p50, 2 ms away", "ms", half[OURS.name], peer=name, peer_value=half[name]))
+    finally:
+        relay.terminate()
+        relay.wait(10)
+    return rows
+
+
+def backlog(bench: Bench, server: RedisServer, options: argparse.Namespace) -> list[Row]:
+    """Claimed jobs/s from a short and from a long queue."""
+    return [asyncio.run(_backlogs(bench, server.url, options.backlog))]
+
+
+async def _backlogs(bench: Bench, url: str, many: int) -> Row:
+    rates = {}
+    for size in (1_000, many):
+        bench.redis.flushall()
+        store = open_store(url, "{bench}:")
+        samples = []
+        for number in range(7):
+            await _fill(url, size)
+            began = time.perf_counter()
+            for _ in range(50):
+                await store.claim(f"w{number}", ["noop"], 10, 60)
+            samples.append(500 / (time.perf_counter() - began))
+        rates[size] = statistics.median(samples)
+        await store.aclose()
+    bench.redis.flushall()
+    name = "backlog of 1,000"
+    return row(
+        f"claimed jobs, backlog of {many:,}", "jobs/s", rates[many], peer=name, peer_value=rates[1_000], at_least=0.9
+    )
+
+
+async def _fill(url: str, size: int) -> None:
+    store = open_store(url, "{bench}:")
+    while (waiting := (await store.queues(["noop"]))["noop"].waiting) < size:
+        number = min(5_000, size - waiting)
+        await store.submit(*(NewJob(new_id("noop"), {"sent": "0.0"}) for _ in range(number)))
+    await store.aclose()
+
+
+PARTS = {
+    "throughput": throughput,
+    "submit": submit,
+    "latency": latency,
+    "memory": memory,
+    "delay": delay,
+    "backlog": backlog,
+}
+
+if __name__ == "__main__":
+    main()
