@@ -270,9 +270,11 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
         yield io.BytesIO(source)
     elif isinstance(source, np.ndarray):
-        with tempfile.TemporaryFile() as made:
-            tifffile.imwrite(made, source, photometric="minisblack")
-            yield made
+        with tempfile.TemporaryDirectory(prefix="cellkiosk-") as folder:
+            path = Path(folder) / "image.tif"
+            tifffile.imwrite(path, source, photometric="minisblack")
+            with path.open("rb") as made:
+                yield made
     elif isinstance(source, str | os.PathLike):
         try:
             file = Path(source).open("rb")  # noqa: SIM115

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -120,7 +121,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return ": there is no such host"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f": {error.strerror or 'no connection'}"
+        return f": {os.strerror(error.errno).lower()}" if error.errno else ": no connection"
     return f" ({type(error).__name__})"
 
 
