@@ -137,7 +137,7 @@ class _Helper:
         try:
             return await cls._started(limits, seconds)
         except (_Crashed, TimeoutError, OSError) as error:
-            log.error("decoder-did-not-start", error=repr(error))
+            log.warning("decoder-did-not-start", error=repr(error))
             raise Retry("The process that decodes images did not start; see the consumer's log.") from error
 
     @classmethod
@@ -150,7 +150,6 @@ class _Helper:
             json.dumps({"limits": asdict(limits), "seconds": seconds}),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
             limit=_ANSWER,
             cwd=_ROOT,
             # One thread each: several files are decoded at once, and threads cost address space.

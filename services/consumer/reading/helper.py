@@ -71,9 +71,11 @@ def _allow_seconds(seconds: float) -> None:
 
 
 def _private_output() -> TextIO:
-    """Keep standard output for answers: what libraries print goes to standard error."""
+    """Keep standard output for answers; what libraries print about files from now on goes nowhere."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
     return answers
 
 
