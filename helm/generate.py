@@ -26,6 +26,8 @@ from pydantic import BaseModel
 
 CHART = Path(__file__).resolve().parent / "cellkiosk"
 ROOT = CHART.parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
 SERVICES = ("frontend", "consumer", "autoscaler", "janitor")
 
 #: Settings that the templates set themselves, and from what; these have no value of their own.
@@ -346,7 +348,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if something is out of date")
     check = parser.parse_args().check
-    sys.path.insert(0, str(ROOT))
     stale = [
         path for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
@@ -360,7 +361,11 @@ def main() -> int:
 def generated() -> dict[Path, str]:
     """Return each generated file with the text that it should have."""
     values = with_settings((CHART / "values.yaml").read_text(encoding="utf-8"))
+    import dashboards
+
+    boards = CHART / "files" / "dashboards"
     return {
+        **{boards / f"{name}.json": json.dumps(board, indent=1) + "\n" for name, board in dashboards.boards().items()},
         CHART / "values.yaml": values,
         CHART / "values.schema.json": json.dumps(schema(values), indent=1, ensure_ascii=False) + "\n",
         CHART / "README.md": readme(values),
