@@ -25,7 +25,9 @@ class Panel:
     width: int = 8
 
 
-def one(title: str, unit: str, query: str, legend: str = "", *, about: str = "", kind: str = "timeseries", width: int = 8) -> Panel:
+def one(
+    title: str, unit: str, query: str, legend: str = "", *, about: str = "", kind: str = "timeseries", width: int = 8
+) -> Panel:
     """A panel with one query."""
     return Panel(title, unit, ((query, legend),), about, kind, width)
 
@@ -64,7 +66,13 @@ def process(job: str) -> tuple[Panel, ...]:
     return (
         one("Up", "short", f"sum(up{{{mine}}})", "instances", about="Processes that answer the scrape."),
         one("Memory", "bytes", f"process_resident_memory_bytes{{{mine}}}", "{{instance}}", about="Resident set."),
-        one("CPU", "percentunit", f"rate(process_cpu_seconds_total{{{mine}}}{RATE})", "{{instance}}", about="Of one core."),
+        one(
+            "CPU",
+            "percentunit",
+            f"rate(process_cpu_seconds_total{{{mine}}}{RATE})",
+            "{{instance}}",
+            about="Of one core.",
+        ),
         one("Open files", "short", f"process_open_fds{{{mine}}}", "{{instance}}"),
     )
 
@@ -222,7 +230,9 @@ def _board(name: str, title: str, panels: tuple[Panel, ...]) -> dict[str, Any]:
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
         "templating": {"list": _variables()},
-        "links": [{"type": "dashboards", "tags": ["cellkiosk"], "title": "CellKiosk", "asDropdown": True, "keepTime": True}],
+        "links": [
+            {"type": "dashboards", "tags": ["cellkiosk"], "title": "CellKiosk", "asDropdown": True, "keepTime": True}
+        ],
         "panels": list(_laid_out(panels)),
     }
 
