@@ -10,11 +10,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
-import tifffile
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from cellkiosk.errors import BadFile, JobCanceled, JobFailed
 from cellkiosk.events import follow
@@ -23,7 +19,11 @@ from cellkiosk.results import download, label_images
 from cellkiosk.transport import Transport
 from cellkiosk.upload import Progress, Upload, mark_of
 
-Source = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
+if TYPE_CHECKING:  # the command line does without arrays, and starts the faster for it
+    import numpy as np
+    from numpy.typing import NDArray
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]"
 """An image: a path, the bytes of a file, an open file, or an array."""
 
 _STREAM = 100
@@ -269,12 +269,6 @@ def _refuse(event: Event) -> None:
 def _opened(source: Source) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
         yield io.BytesIO(source)
-    elif isinstance(source, np.ndarray):
-        with tempfile.TemporaryDirectory(prefix="cellkiosk-") as folder:
-            path = Path(folder) / "image.tif"
-            tifffile.imwrite(path, source, photometric="minisblack")
-            with path.open("rb") as made:
-                yield made
     elif isinstance(source, str | os.PathLike):
         try:
             file = Path(source).open("rb")  # noqa: SIM115
@@ -282,5 +276,13 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
             raise BadFile(f"{os.fspath(source)} cannot be read: {error.strerror}.") from error
         with file:
             yield file
+    elif hasattr(source, "__array__"):
+        import tifffile
+
+        with tempfile.TemporaryDirectory(prefix="cellkiosk-") as folder:
+            path = Path(folder) / "image.tif"
+            tifffile.imwrite(path, source, photometric="minisblack")
+            with path.open("rb") as made:
+                yield made
     else:
         yield source

@@ -10,14 +10,14 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
-import tifffile
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from cellkiosk.errors import BadFile, NotFound
 from cellkiosk.transport import Transport
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Progress = Callable[[int, int], None]
 _BLOCK = 1024 * 1024
@@ -98,6 +98,8 @@ def label_images(archive: Path) -> dict[str, NDArray[np.integer[Any]]]:
         NotFound: there is none in it.
         BadFile: it is damaged.
     """
+    import tifffile  # here: the command line does without
+
     with _opened(archive) as entries:
         found = {
             name: tifffile.imread(io.BytesIO(entries.read(name)))

@@ -8,14 +8,15 @@ import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellkiosk.aio import AsyncClient, AsyncJob, Source
 from cellkiosk.models import Event, File, JobInfo, JobType
 from cellkiosk.upload import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 R = TypeVar("R")
 _END: Any = object()

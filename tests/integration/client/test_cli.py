@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import pytest
 import tifffile
 
 from tests.fixtures.frontend import Served
+from tests.integration.client import forked
 from tests.integration.client.conftest import LABELS
 
 ROOT = Path(__file__).parents[3]
@@ -37,11 +39,13 @@ async def start(*words: str, url: str = "", **environment: str) -> asyncio.subpr
 
 
 async def kiosk(*words: str, url: str = "", **environment: str) -> Ran:
-    process = await start(*words, url=url, **environment)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    assert b"Traceback" not in err, err.decode()
-    return Ran(process.returncode, out.decode(), err.decode())
+    given = {**os.environ, "KIOSK_URL": url, "COLUMNS": "100", **environment}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        code = await asyncio.to_thread(forked.run, words, given, folder)
+        ran = Ran(code, (folder / "out").read_text(), (folder / "err").read_text())
+    assert "Traceback" not in ran.err, ran.err
+    return ran
 
 
 async def test_submit_and_fetch(working: Served, image: Path, tmp_path: Path) -> None:

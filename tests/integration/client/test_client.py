@@ -118,7 +118,7 @@ async def test_a_failed_job_gives_its_reason(served: Served, image: Path) -> Non
     async with AsyncClient(served.url) as client:
         job = await client.submit(image)
         (claimed,) = await served.worker.claim()
-        await served.store.fail("stand-in", claimed.held, "The image has no cells at all.", retry=False)
+        await served.store.fail("stand-in", claimed.held, "The image has no cells at all.")
         with pytest.raises(JobFailed, match="no cells at all"):
             await job.wait()
 
