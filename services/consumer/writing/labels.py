@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from services.consumer.imaging.mapped import let_go
+from services.consumer.writing.deflate import compress
 
 #: Bytes of a strip before compression.
 _STRIP = 1 << 20
@@ -64,15 +64,8 @@ def _strips(labels: NDArray[Any], rows: int, order: str) -> Iterator[bytes]:
     for frame in labels if labels.ndim == 3 else (labels,):
         for top in range(0, frame.shape[0], rows):
             strip = np.ascontiguousarray(frame[top : top + rows], f"{order}i4")
-            yield _compress(strip)
+            yield compress(strip.tobytes())
             read += strip.nbytes
             if read > _KEPT:
                 let_go(labels)
                 read = 0
-
-
-def _compress(strip: NDArray[Any]) -> bytes:
-    # zlib-ng's fastest level takes a quarter of zlib's time on label images.
-    if imagecodecs.ZLIBNG.available:
-        return bytes(imagecodecs.zlibng_encode(strip.tobytes(), level=1))
-    return bytes(imagecodecs.zlib_encode(strip.tobytes(), level=1))

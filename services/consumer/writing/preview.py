@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from services.consumer.imaging.mapped import let_go
 from services.consumer.imaging.normalise import plane_window, rescale
+from services.consumer.writing.png import write_png
 
 #: Source pixels that are averaged at once.
 _PIXELS = 1 << 22
-_LEVEL = 1
+#: Pixels from which percentiles are found, at least.
+_SAMPLE = 1 << 18
 #: Rows of labels that are read before their pages are let go.
 _ROWS = 256
 
@@ -39,21 +40,32 @@ def write_preview(
     rows, columns = image_yx.shape
     share = min(1.0, limit / max(rows, columns))
     size = max(1, round(rows * share)), max(1, round(columns * share))
-    small = _reduce(image_yx, size)
-    grey = np.rint(rescale(small[..., np.newaxis], plane_window(small))[..., 0] * 255).astype(np.uint8)
     picture = folder / "preview.png"
-    picture.write_bytes(imagecodecs.png_encode(grey, level=_LEVEL))
+    write_png(picture, _grey(image_yx if image_yx.shape == size else _reduce(image_yx, size)))
     if labels_yx is None:
         return picture, None
     coloured = folder / "labels.png"
-    coloured.write_bytes(imagecodecs.png_encode(_as_rgb(_nearest(labels_yx, size)), level=_LEVEL))
+    write_png(coloured, _as_rgb(_nearest(labels_yx, size)))
     return picture, coloured
+
+
+def _grey(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Stretch a plane between its percentiles to 0..255."""
+    if image.dtype in (np.uint8, np.uint16):
+        # There are few values: each is stretched once.
+        values = np.arange(1 << (8 * image.dtype.itemsize), dtype=np.float32)
+        return np.asarray(_stretch(values, plane_window(image))[image])
+    real = _real(image)
+    step = max(1, math.isqrt(real.size // _SAMPLE))
+    return _stretch(real, plane_window(real[::step, ::step]))
+
+
+def _stretch(values: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(rescale(values[..., np.newaxis], window)[..., 0] * 255).astype(np.uint8)
 
 
 def _reduce(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Average a plane down to a size: squares of a whole number of pixels first, strip by strip; float32."""
-    if image.shape == size:
-        return _real(image)
     rows, columns = image.shape
     side = max(1, math.floor(min(rows / size[0], columns / size[1])))
     width = columns // side
@@ -93,4 +105,4 @@ def _nearest(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint32]:
 
 
 def _as_rgb(labels: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    return np.stack([(labels >> shift & 0xFF).astype(np.uint8) for shift in (0, 8, 16)], axis=-1)
+    return labels.astype("<u4", copy=False)[..., np.newaxis].view(np.uint8)[..., :3]
