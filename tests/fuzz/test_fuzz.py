@@ -70,7 +70,7 @@ async def test_broken_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("services.consumer.reading.decoder.log", structlog.wrap_logger(None, wrapper_class=quiet))
     seeds = images()
     names, everything = list(seeds), list(seeds.values())
-    decoder = Decoder(ReadLimits(pixels=20_000_000, bytes=200_000_000), processes=PROCESSES, timeout=20)
+    decoder = Decoder(ReadLimits(pixels=20_000_000, bytes=200_000_000), processes=PROCESSES, timeout=60)
     counts: Counts = collections.Counter()
     begun, case = time.monotonic(), 0
 
@@ -78,6 +78,8 @@ async def test_broken_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         nonlocal case
         while more(case, begun):
             case += 1
+            if case % 10_000 == 0:
+                print(f"{case:,} cases after {time.monotonic() - begun:.0f} s", flush=True)
             rng = random.Random(f"{SEED}-{case}")
             name = rng.choice(names)
             source = tmp_path / f"broken-{lane}"

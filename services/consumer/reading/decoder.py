@@ -64,18 +64,24 @@ class Decoder:
             Retry: helpers do not start, or are being killed from outside.
         """
         request = {"source": str(source), "target": str(target), "dimension_order": dimension_order}
+        try:
+            return self._read(await self._answer(request))
+        except BaseException:
+            # A process that was ended leaves half an image behind.
+            target.unlink(missing_ok=True)  # noqa: ASYNC240  # one call, and it must happen when cancelled too
+            raise
+
+    async def _answer(self, request: dict[str, str]) -> dict[str, Any]:
         async with self._gate:
             try:
-                answer = await self._ask(request)
+                return await self._ask(request)
             except _Crashed as crash:
                 # Killed from outside, perhaps: the file gets a second chance, in a process of its own.
                 log.warning("decoder-crashed", returncode=crash.args[0])
                 try:
-                    answer = await self._ask(request, fresh=True)
+                    return await self._ask(request, fresh=True)
                 except _Crashed as again:
-                    await asyncio.to_thread(target.unlink, missing_ok=True)
                     raise _blame(again.args[0]) from again
-        return self._read(answer)
 
     async def aclose(self) -> None:
         """End all helpers."""

@@ -85,6 +85,8 @@ def _answer(request: dict[str, str], limits: ReadLimits) -> dict[str, Any]:
         decoded = decode(Path(request["source"]), target, limits, request["dimension_order"])
     except InvalidInput as error:
         answer: dict[str, Any] = {"invalid": str(error), "code": error.code, "detail": repr(error.__cause__)[:500]}
+    except FileNotFoundError:
+        answer = {"invalid": "The file is no longer there; upload it again.", "code": "input-gone"}
     except MemoryError:
         answer = {
             "invalid": f"Decoding the file takes more memory than {limits.bytes:,} bytes (setting {MEMORY}).",

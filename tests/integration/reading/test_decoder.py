@@ -79,7 +79,7 @@ async def test_a_wrong_file_is_refused_and_leaves_nothing(decoder: Decoder, tmp_
     (tmp_path / "a.png").write_bytes(b"hello\n")
     with pytest.raises(InvalidInput, match="a text"):
         await decoder.decode(tmp_path / "a.png", tmp_path / "out.npy")
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match="no longer there"):
         await decoder.decode(tmp_path / "missing.png", tmp_path / "out.npy")
     assert not (tmp_path / "out.npy").exists()
 
@@ -140,6 +140,7 @@ async def test_an_idle_process_that_died_is_replaced(decoder: Decoder, image: Pa
 async def test_time_is_bounded(image: Path, tmp_path: Path) -> None:
     decoder = Decoder(ReadLimits(), processes=1, timeout=0.2)
     os.mkfifo(tmp_path / "trap.tif")
+    (tmp_path / "out.npy").write_bytes(b"half an image")
     try:
         with pytest.raises(InvalidInput, match="KIOSK_LIMITS__DECODE_SECONDS") as caught:
             await decoder.decode(tmp_path / "trap.tif", tmp_path / "out.npy")
@@ -147,6 +148,7 @@ async def test_time_is_bounded(image: Path, tmp_path: Path) -> None:
         await decoder.aclose()
     assert caught.value.code == "too-slow"
     assert not helpers()
+    assert not (tmp_path / "out.npy").exists()
 
 
 async def test_a_cancelled_job_ends_its_decoder(decoder: Decoder, tmp_path: Path) -> None:
