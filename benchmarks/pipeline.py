@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from tests.fixtures.consumer import cells
+from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
 from benchmarks.report import Row, row, tell
 from benchmarks.stack import Stack, cpu_seconds, model_busy_seconds, running_stack, watch_memory
 from services.consumer.dense import intensity_window
 from services.consumer.inference import open_model_server
-from services.consumer.inference.triton import _inputs
+from tests.fixtures.consumer import cells
 
 SIDE = 1024
 IMAGES = 60
@@ -104,7 +104,7 @@ async def _bare(stack: Stack, model: str, image: NDArray[Any], count: int) -> fl
     server = open_model_server(stack.triton.url)
     card = await server.card(model)
     await server.aclose()
-    ready = _inputs(image[..., np.newaxis], intensity_window(image, card.normalisation), 1.0)
+    ready = _tensors(image, intensity_window(image, card.normalisation))
     best = 0.0
     for concurrency in (1, 2, 4, 8, 16):
         async with _client(stack) as client:
@@ -119,6 +119,16 @@ async def _bare(stack: Stack, model: str, image: NDArray[Any], count: int) -> fl
             await asyncio.gather(*(send() for _ in range(concurrency)))
             best = max(best, count / (time.perf_counter() - began))
     return best
+
+
+def _tensors(image: NDArray[Any], window: NDArray[np.float32]) -> list[InferInput]:
+    """Return a request for a whole image (H, W) at zoom 1."""
+    parts = (
+        ("uint16", image[np.newaxis, ..., np.newaxis], "UINT16"),
+        ("window", window[np.newaxis], "FP32"),
+        ("zoom", np.ones((1, 1), np.float32), "FP32"),
+    )
+    return [InferInput(name, list(value.shape), kind).set_data_from_numpy(value) for name, value, kind in parts]
 
 
 @asynccontextmanager
