@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 Json = dict[str, Any]
 
 MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 #: Containers that wait for one of these do not start by waiting longer.
 _STUCK = frozenset(
     {
@@ -95,9 +96,9 @@ class Cluster:
         """PUT an object."""
         return await self._call("PUT", path, {}, body)
 
-    async def patch(self, path: str, body: Json) -> Json:
-        """PATCH by a JSON merge patch."""
-        return await self._call("PATCH", path, {}, body, MERGE_PATCH)
+    async def patch(self, path: str, body: Json | list[Json]) -> Json:
+        """PATCH: an object is a JSON merge patch, a list a JSON patch; a test in it that fails is a `Conflict`."""
+        return await self._call("PATCH", path, {}, body, JSON_PATCH if isinstance(body, list) else MERGE_PATCH)
 
     async def delete(self, path: str) -> Json:
         """DELETE a path."""
@@ -153,7 +154,7 @@ class Cluster:
         verb: str,
         path: str,
         query: Mapping[str, str | int],
-        body: Json | None = None,
+        body: Json | list[Json] | None = None,
         kind: str = "application/json",
     ) -> Json:
         timeout = aiohttp.ClientTimeout(total=_CALL_TIMEOUT)
@@ -170,7 +171,7 @@ class Cluster:
         verb: str,
         path: str,
         query: Mapping[str, str | int],
-        body: Json | None,
+        body: Json | list[Json] | None,
         kind: str | None,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
@@ -436,7 +437,7 @@ def _meaning(code: int, status: Json, verb: str, path: str) -> Exception:
     message = str(status.get("message", "")).rstrip(".") or f"status {code}"
     if code == 404:
         return NotFound(f"Kubernetes has no {path}.")
-    if code == 409:
+    if code == 409 or (code == 422 and verb == "PATCH"):
         return Conflict(f"Something was changed meanwhile: {message}.", after=0.0)
     if code == 410:
         return Gone(f"The watch is too far behind: {message}.", after=0.0)

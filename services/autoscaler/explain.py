@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -19,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 #: s between two writings of the same kind of decision to Redis: the counts in it change with every job.
 _PERIOD = 1.0
+#: s in which a decision that changes nothing is logged once of each kind.
+_QUIET = 60.0
 
 
 class Explainer:
@@ -31,6 +34,7 @@ class Explainer:
         self._told: dict[str, tuple[str, int | None]] = {}
         self._written: dict[str, float] = {}
         self._unwritten: dict[str, str] = {}
+        self._said: dict[tuple[str, str], float] = {}
         self._labels: dict[str, _Gauges] = {}
 
     async def tell(self, target: Target, seen: Observation, decision: Decision) -> None:
@@ -46,8 +50,7 @@ class Explainer:
             return
         self._told[target.name] = kind
         metrics.decisions.labels(target.name, decision.code).inc()
-        say = log.warning if decision.code in ("hold", "unservable", "over-budget") else log.info
-        say(
+        self._say(target, decision)(
             "scaling-decided",
             target=target.name,
             code=decision.code,
@@ -58,6 +61,15 @@ class Explainer:
             going=list(decision.retire) or None,
         )
         await self._scaler.explain(target, decision)
+
+    def _say(self, target: Target, decision: Decision) -> Callable[..., None]:
+        """Return the level to log at: where nothing is changed, the same again within a minute is a detail."""
+        now = time.monotonic()
+        said = self._said.get((target.name, decision.code), -_QUIET)
+        if not decision.changes and now - said < _QUIET:
+            return log.debug
+        self._said[target.name, decision.code] = now
+        return log.warning if decision.code in ("hold", "unservable", "over-budget") else log.info
 
     async def publish(self) -> None:
         """Write what is new to Redis."""

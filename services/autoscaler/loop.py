@@ -1,8 +1,8 @@
 """The loop: looks, decides, acts, explains.
 
-A keyspace event on the hint makes it look at once; it then rests in proportion to what the look cost, looks once more
-for what a burst brought meanwhile, and sleeps until the next event, the next moment at which a decision may differ,
-or the end of the reconcile period.
+A keyspace event on the hint makes it look at once; it then rests for a moment (longer where looking has cost more than
+its share of a core), looks once more for what a burst brought meanwhile, and sleeps until the next event, the next
+moment at which a decision may differ, or the end of the reconcile period.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Loop:
         self._types: tuple[float, tuple[str, ...]] = (-float("inf"), ())
         self._hands_read = -float("inf")
         self._explainer = Explainer(store, scaler)
+        self._purse = _Purse(pace)
         self._meters = {name: ServiceMeter() for name in self._targets}
 
     async def run(self) -> None:
@@ -68,8 +69,7 @@ class Loop:
                 while True:
                     began = time.thread_time()
                     period = await self.look()
-                    cost = time.thread_time() - began
-                    await asyncio.sleep(max(self._pace.rest, cost * (1 / self._pace.busy_share - 1)))
+                    await asyncio.sleep(self._purse.rest(time.thread_time() - began))
                     # An event opens a burst whose later events the hint hides: after one, look once more.
                     woken = await watch.wait(0 if woken else period)
                     if watching.done():
@@ -231,6 +231,23 @@ class Loop:
     def _failed(self, part: str, error: Retry) -> None:
         metrics.errors.labels(part).inc()
         log.warning("autoscaler-trouble", part=part, error=str(error))
+
+
+class _Purse:
+    """CPU time that may be spent: it fills at the allowed share of a core, and holds enough for a burst."""
+
+    _MOST = 0.1  # s
+
+    def __init__(self, pace: PaceSettings) -> None:
+        self._pace = pace
+        self._left, self._at = self._MOST, time.monotonic()
+
+    def rest(self, cost: float) -> float:
+        """Take the cost of a look (s of CPU); return s to rest: longer while more was spent than came in."""
+        now = time.monotonic()
+        self._left = min(self._MOST, self._left + (now - self._at) * self._pace.busy_share) - cost
+        self._at = now
+        return max(self._pace.rest, -self._left / self._pace.busy_share)
 
 
 def load_of(target: Target, queues: Mapping[str, QueueState], announced: Sequence[str]) -> Load:

@@ -28,7 +28,7 @@ class PaceSettings(Group):
     """How much the autoscaler may ask of its surroundings."""
 
     busy_share: float = Field(0.03, gt=0, le=1)
-    """Largest share of a core for decisions under constant load: after each, it rests in proportion to its cost."""
+    """Largest share of a core for decisions in the long run; where they cost more, it looks less often."""
     rest: Seconds = 0.05
     """s at least between two looks at the queues; a burst is one event for so long."""
     scale_interval: Seconds = 30.0

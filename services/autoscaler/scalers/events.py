@@ -25,6 +25,8 @@ _REASONS = {
 }
 #: s in which equal events are counted in one.
 _TOGETHER = 600.0
+#: s between two events of one kind where nothing was changed.
+_SELDOM = 60.0
 #: s between two looks for why pods are missing.
 _WHY_PERIOD = 30.0
 
@@ -46,6 +48,8 @@ class Events:
             return
         reason, kind = _REASONS[decision.code]
         at, name, count = self._written.get((target.name, reason), (-_TOGETHER, "", 0))
+        if not decision.changes and time.monotonic() - at < _SELDOM:
+            return
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
             if name and time.monotonic() - at < _TOGETHER:

@@ -203,11 +203,11 @@ class KubernetesScaler:
     # -- writing
 
     async def _patch(self, target: Target, before: _Scale, replicas: int) -> None:
+        """Set the number if it is still the one that the decision was made on, in one call where possible."""
         path = self._paths[target.name] + "/scale"
         try:
-            raw = await self._cluster.patch(path, _scale_to(replicas, before.version))
+            raw = await self._cluster.patch(path, _from_to(before.replicas, replicas))
         except Conflict:
-            # Its status changes with every pod. Only where the number itself was changed is the decision void.
             now = await self._read_scale(target)
             if now.replicas != before.replicas:
                 raise
@@ -218,6 +218,14 @@ class KubernetesScaler:
         with contextlib.suppress(NotFound):  # it is gone already
             body = {"metadata": {"annotations": {DELETION_COST: cost}}}
             await self._cluster.patch(f"{self._cluster.pods()}/{name}", body)
+
+
+def _from_to(before: int, after: int) -> list[Json]:
+    # A scale of 0 has no such field at all, and a test for null is one for that.
+    return [
+        {"op": "test", "path": "/spec/replicas", "value": before or None},
+        {"op": "add", "path": "/spec/replicas", "value": after},
+    ]
 
 
 def _scale_to(replicas: int, version: str) -> Json:

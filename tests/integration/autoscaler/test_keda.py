@@ -60,9 +60,8 @@ def reference(target: str = "work") -> Any:
 
 
 @pytest.fixture
-async def scaler() -> AsyncIterator[KedaScaler]:
-    made = KedaScaler(KedaSettings(host="127.0.0.1", port=0), [TARGET])
-    yield made
+async def scaler() -> KedaScaler:
+    return KedaScaler(KedaSettings(host="127.0.0.1", port=0), [TARGET])
 
 
 @pytest.fixture

@@ -229,7 +229,6 @@ async def test_a_number_changed_behind_its_back_is_not_overwritten(
     await eventually(lambda: _observed(scaler))
     await namespace.set_replicas("work", 2)
     scaler._scales["work"].read += 60  # as if nothing had shown it yet
-    scaler._scales["work"].pods = 0
     scaler._pods_of = lambda _target, _scale: ()  # type: ignore[method-assign]
     with pytest.raises(Conflict):
         await scaler.scale(TARGET, 1, [])
