@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -62,7 +61,7 @@ class Explainer:
         )
         await self._scaler.explain(target, decision)
 
-    def _say(self, target: Target, decision: Decision) -> Callable[..., None]:
+    def _say(self, target: Target, decision: Decision) -> Any:
         """Return the level to log at: where nothing is changed, the same again within a minute is a detail."""
         now = time.monotonic()
         said = self._said.get((target.name, decision.code), -_QUIET)
