@@ -108,6 +108,13 @@ class Tools:
         """Decode an image file in a helper process; its pixels are a file that is mapped, not held."""
         return await self.bench.decoder.decode(path, self.scratch / "image.npy", dimension_order=dimension_order)
 
+    async def image(self, dimension_order: str = "") -> Decoded:
+        """Bring and decode the job's input, telling both: how most pipelines begin."""
+        async with self.stage("started", 0):
+            source = await self.fetch()
+        async with self.stage("pre-processing", 5):
+            return await self.read(source, dimension_order)
+
     async def parts(self) -> list[Job]:
         """Return the parts of a job that was split, in their order; none where it was not split yet."""
         found = await self.bench.store.get_many(await self.bench.store.children(self.job.id))

@@ -65,10 +65,7 @@ class Polaris(Pipeline[PolarisOptions]):
     async def run(self, job: Job, tools: Tools) -> Outcome:
         """Read; per plane find spots and cells; store labels first, then tables."""
         options = self.options(job)
-        async with tools.stage("started", 0):
-            source = await tools.fetch()
-        async with tools.stage("pre-processing", 5):
-            decoded = await tools.read(source, options.dimension_order)
+        decoded = await tools.image(options.dimension_order)
         async with tools.bench.memory.reserve(2 * job_memory(decoded)):
             return await self._analyse(job, tools, options, decoded)
 

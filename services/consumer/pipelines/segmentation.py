@@ -89,10 +89,7 @@ class Segmentation(Pipeline[SegmentationOptions]):
     async def run(self, job: Job, tools: Tools) -> Outcome:
         """Read, segment plane by plane, store."""
         options = self.options(job)
-        async with tools.stage("started", 0):
-            source = await tools.fetch()
-        async with tools.stage("pre-processing", 5):
-            decoded = await tools.read(source, options.dimension_order)
+        decoded = await tools.image(options.dimension_order)
         async with tools.bench.memory.reserve(job_memory(decoded)):
             return await self._segment(job, tools, options, decoded)
 

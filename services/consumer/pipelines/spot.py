@@ -52,10 +52,7 @@ class Spot(Pipeline[SpotOptions]):
     async def run(self, job: Job, tools: Tools) -> Outcome:
         """Read, find, store tables."""
         options = self.options(job)
-        async with tools.stage("started", 0):
-            source = await tools.fetch()
-        async with tools.stage("pre-processing", 5):
-            decoded = await tools.read(source, options.dimension_order)
+        decoded = await tools.image(options.dimension_order)
         image = decoded.open()
         check_channels(options.channels, image.shape[1])
         channels = options.channels or (0,)
