@@ -112,11 +112,10 @@ class Worker:
     async def run(self, stopping: asyncio.Event, grace: float) -> None:
         """Work until told to stop; then finish within ``grace`` seconds and hand the rest back."""
         self._log = log.bind()  # resolved once: a lazy logger costs more for each line than a claim does
-        async with self._notifications.watch(WAKE + self.name) as watch:
+        async with self._notifications.watch(WAKE + self.name, using=Watch(self._woken)):
             keepers = [
                 asyncio.create_task(work, name=name)
                 for name, work in (
-                    ("listen", self._listen(watch)),
                     ("keep-leases", self._keep_leases()),
                     ("complete", self._complete_in_batches()),
                 )
@@ -182,12 +181,11 @@ class Worker:
         if not self._parked:
             self._claimable.set()
 
-    async def _listen(self, watch: Watch) -> None:
-        while True:
-            woken = await watch.wait(self._capacity.reconcile)
-            self._claimable.set()
-            if woken and self._running:
-                self._renew_now.set()
+    def _woken(self) -> None:
+        """There may be work, or a job that is held may have been canceled, or events may have been missed."""
+        self._claimable.set()
+        if self._running:
+            self._renew_now.set()
 
     async def _handle(self, attempt: _Attempt) -> None:
         job, number = attempt.job, attempt.held.attempt

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
@@ -31,13 +31,16 @@ _LONGEST_PAUSE = 5.0
 class Watch:
     """A waiter for events on some keys."""
 
-    def __init__(self) -> None:
-        """Start unset."""
+    def __init__(self, tell: Callable[[], None] | None = None) -> None:
+        """Start unset; ``tell`` is called at each event too, for who waits for other things as well."""
         self._event = asyncio.Event()
+        self._tell = tell
 
     def set(self) -> None:
         """Wake the waiter."""
         self._event.set()
+        if self._tell is not None:
+            self._tell()
 
     async def wait(self, period: float | None = None) -> bool:
         """Wait for an event, a reconnection or the end of the period (s); return False for the last.
