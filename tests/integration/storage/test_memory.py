@@ -1,4 +1,4 @@
-"""Memory does not grow with the file: hundreds of MB in and out of a process that may not use much more than it began with."""
+"""Memory does not grow with the file: hundreds of MB go in and out of a process that may use little more than before."""
 
 from __future__ import annotations
 
