@@ -1,4 +1,4 @@
-"""Memory does not grow with the file: hundreds of MB go in and out of a process that may use little more than before."""
+"""Memory does not grow with the file: hundreds of MB go in and out of a process that may use little more for it."""
 
 from __future__ import annotations
 

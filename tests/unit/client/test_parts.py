@@ -63,8 +63,14 @@ def test_options_are_json_where_they_can_be(tmp_path: Path) -> None:
     (tmp_path / "o.json").write_text('{"scale": 1, "a": "b"}')
     words = ["scale=0.5", "dimension_order=TYX", "channels=[0,1]", "detect=true", "text=a=b", "empty="]
     assert options_of(str(tmp_path / "o.json"), words) == {
-        "scale": 0.5, "a": "b", "dimension_order": "TYX", "channels": [0, 1], "detect": True, "text": "a=b", "empty": "",
-    }  # fmt: skip
+        "scale": 0.5,
+        "a": "b",
+        "dimension_order": "TYX",
+        "channels": [0, 1],
+        "detect": True,
+        "text": "a=b",
+        "empty": "",
+    }
     (tmp_path / "list.json").write_text("[]")
     wrong = [(str(tmp_path / "list.json"), []), (str(tmp_path / "none"), []), (None, ["=1"]), (None, ["x"])]
     for file, pairs in wrong:
