@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import SpanKind
 
 from services.consumer import metrics
 from services.consumer.bench import Bench
@@ -137,7 +138,8 @@ class Tools:
     ) -> NDArray[np.uint8]:
         """Run a model on one block; see `services.consumer.inference.protocol.ModelServer.predict`."""
         patience = self.settings.model_server.patience
-        with metrics.model_seconds.labels(card.name).time(), self.clock.stage("prediction"):
+        asking = span("model request", kind=SpanKind.CLIENT, model=card.name)
+        with metrics.model_seconds.labels(card.name).time(), self.clock.stage("prediction"), asking:
             return await self.bench.models.predict(
                 card.name, card.version, block, window, zoom, timeout=patience, on_retry=lambda _: self._retried(card)
             )

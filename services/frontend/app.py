@@ -13,6 +13,7 @@ from services.frontend.context import FRONTEND, Frontend
 from services.frontend.hub import Hub
 from services.frontend.settings import Settings
 from services.frontend.submission import Desk
+from services.frontend.tracing import traced
 from services.frontend.tus import Tus
 from services.frontend.uploads import Uploads
 from services.frontend.v1.routes import ROUTES
@@ -45,7 +46,7 @@ def make_frontend(
 def make_app(front: Frontend) -> web.Application:
     """Return the application with all its routes."""
     app = web.Application(
-        middlewares=[middleware.outermost, middleware.gate],
+        middlewares=[traced, middleware.outermost, middleware.gate],
         client_max_size=0,  # bodies are read by our own readers, each with its limit
         handler_args={"access_log": None, "read_bufsize": 2**18, "keepalive_timeout": 75.0},
     )
