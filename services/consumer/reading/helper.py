@@ -24,6 +24,8 @@ from shared.errors import InvalidInput
 
 # Bytes of the interpreter and its libraries, code and data.
 _OWN = 1 << 30
+# Files open at once.
+_FILES = 64
 
 
 def main(arguments: list[str]) -> int:
@@ -52,8 +54,15 @@ def main(arguments: list[str]) -> int:
 def _bound(limits: ReadLimits) -> None:
     """Limit memory: what is allocated closely, what is mapped (files too) loosely; no core files, few open files."""
     data = limits.bytes + _OWN
-    mapped = data + 2 * 8 * limits.pixels
-    for kind, most in ((resource.RLIMIT_DATA, data), (resource.RLIMIT_AS, mapped), (resource.RLIMIT_CORE, 0)):
+    written = 8 * limits.pixels + (1 << 20)
+    wanted = (
+        (resource.RLIMIT_DATA, data),
+        (resource.RLIMIT_AS, data + 2 * written),
+        (resource.RLIMIT_FSIZE, written),
+        (resource.RLIMIT_NOFILE, _FILES),
+        (resource.RLIMIT_CORE, 0),
+    )
+    for kind, most in wanted:
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         # Some systems (macOS) do not know every limit; the time limit still holds there.
