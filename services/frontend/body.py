@@ -21,7 +21,7 @@ async def read_json(request: web.Request, limit: int) -> dict[str, Any]:
     """
     raw = await read_body(request, limit)
     try:
-        found = json.loads(raw, parse_constant=_no_number)
+        found = _DECODER.decode(raw.decode())
     except RecursionError:
         raise InvalidInput("The body is JSON nested too deeply.", code="bad-json") from None
     except ValueError as error:
@@ -41,8 +41,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     """
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    if request.content.is_eof() or not request.body_exists:
-        return await request.content.read() if request.body_exists else b""
+    if request.content_length is not None:
+        return await request.content.read()
     found = bytearray()
     async for chunk, _ in request.content.iter_chunks():
         found += chunk
@@ -68,9 +68,12 @@ def validated(model: type[M], raw: Any) -> M:
         raise InvalidInput(f"The field {name!r} is wrong: {text}.", code="invalid-field") from error
 
 
-def _too_large(limit: int) -> InvalidInput:
-    return InvalidInput(f"The body is longer than the {limit:,} bytes allowed for JSON.", code="too-large")
-
-
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
+def _too_large(limit: int) -> InvalidInput:
+    return InvalidInput(f"The body is longer than the {limit:,} bytes allowed for JSON.", code="too-large")

@@ -90,7 +90,9 @@ class Catalogue:
             return
         async with self._reading:
             if self._stale(fresh):
-                self._types, self._models = await asyncio.gather(self._store.types(), self._store.models())
+                types, self._models = await asyncio.gather(self._store.types(), self._store.models())
+                if types != self._types:
+                    self._types = types
                 self._read_at = time.monotonic()
 
 
@@ -100,7 +102,18 @@ def checked_options(kind: JobType, options: Mapping[str, Any]) -> str:
     Raises:
         InvalidInput: naming the option that is wrong and what is allowed.
     """
-    return _checked(kind.name, json.dumps(kind.options_schema), json.dumps(options, sort_keys=True))
+    return _checked(kind.name, _schema_text(kind), json.dumps(options, sort_keys=True))
+
+
+#: By job type: what was announced last, and its schema as text.
+_texts: dict[str, tuple[JobType, str]] = {}
+
+
+def _schema_text(kind: JobType) -> str:
+    known = _texts.get(kind.name)
+    if known is None or known[0] is not kind:
+        known = _texts[kind.name] = (kind, json.dumps(kind.options_schema))
+    return known[1]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from aiohttp import web
@@ -37,7 +38,7 @@ async def predict(request: web.Request) -> web.Response:
     body = await _body(request, PredictRequest)
     order = await order_of(request, body)
     answer = await frontend(request).desk.submit(order)
-    return web.json_response({"hash": answer.id})
+    return _json({"hash": answer.id})
 
 
 async def order_of(request: web.Request, body: PredictRequest) -> Order:
@@ -75,7 +76,7 @@ async def order_of(request: web.Request, body: PredictRequest) -> Order:
 async def status(request: web.Request) -> web.Response:
     """Tell the status of a job."""
     body = await _body(request, StatusRequest)
-    return web.json_response({"status": (await _fields(request, body.hash, ["status"]))[0]})
+    return _json({"status": (await _fields(request, body.hash, ["status"]))[0]})
 
 
 async def redis(request: web.Request) -> web.Response:
@@ -83,7 +84,7 @@ async def redis(request: web.Request) -> web.Response:
     body = await _body(request, RedisRequest)
     names = [body.key] if isinstance(body.key, str) else body.key
     values = await _fields(request, body.hash, names)
-    return web.json_response({"value": values[0] if isinstance(body.key, str) else values})
+    return _json({"value": values[0] if isinstance(body.key, str) else values})
 
 
 async def expire(request: web.Request) -> web.Response:
@@ -120,6 +121,12 @@ async def _body(request: web.Request, model: type[Any]) -> Any:
     return validated(model, await read_json(request, frontend(request).settings.json_bytes))
 
 
+def _json(answer: dict[str, Any]) -> web.Response:
+    """Return JSON; for the routes that are asked most, quicker than the general way."""
+    return web.Response(body=json.dumps(answer).encode(), headers=_IS_JSON)
+
+
+_IS_JSON = {"Content-Type": "application/json; charset=utf-8"}
 ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/api/health-check", health_check),
     ("POST", "/api/upload", upload),

@@ -40,7 +40,7 @@ FRONTEND: web.AppKey[Frontend] = web.AppKey("frontend", Frontend)
 
 def frontend(request: web.Request) -> Frontend:
     """Return the frontend that serves a request."""
-    return request.config_dict[FRONTEND]
+    return request.app[FRONTEND]
 
 
 def base_url(request: web.Request) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
+from prometheus_client import Counter, Histogram
 
 from services.frontend import metrics
 from services.frontend.auth import PRINCIPAL
@@ -40,6 +42,20 @@ _EXPOSED_HEADERS = (
     "Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Expires, Upload-Metadata, Upload-Concat, Upload-Key"
 )
 
+_FILE = {**_SECURITY, "Content-Security-Policy": "default-src 'none'; sandbox"}
+_PAGE = {**_SECURITY, "Content-Security-Policy": _POLICY}
+_API = {**_FILE, "Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED_HEADERS}
+
+
+@functools.lru_cache(maxsize=2000)
+def _counter(route: str, method: str, status: int) -> Counter:
+    return metrics.requests.labels(route, method, str(status))
+
+
+@functools.lru_cache(maxsize=200)
+def _timer(route: str) -> Histogram:
+    return metrics.request_seconds.labels(route)
+
 
 @web.middleware
 async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -52,9 +68,10 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
         return response
     finally:
         route = _route(request)
-        metrics.requests.labels(route, request.method if request.method in _METHODS else "other", str(status)).inc()
+        method = request.method if request.method in _METHODS else "other"
+        _counter(route, method, status).inc()
         if not route.endswith("/events"):
-            metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+            _timer(route).observe(time.perf_counter() - started)
 
 
 @web.middleware
@@ -70,17 +87,16 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def headers(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers that every answer carries; runs when the answer begins."""
-    response.headers.update(_SECURITY)
-    response.headers.setdefault(
-        "Content-Security-Policy", _POLICY if _is_page(response) else "default-src 'none'; sandbox"
-    )
-    if request.path.startswith(("/api", "/results", "/uploads")):
-        allowed = _allowed_origin(request)
-        if allowed:
-            response.headers["Access-Control-Allow-Origin"] = allowed
-            response.headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
-        if allowed != "*":
-            response.headers["Vary"] = "Origin"
+    shared = request.path.startswith(("/api", "/results", "/uploads"))
+    response.headers.update(_API if shared else _PAGE if _is_page(response) else _FILE)
+    if not shared or "*" in frontend(request).settings.cors_origins:
+        return
+    response.headers["Vary"] = "Origin"
+    origin = request.headers.get("Origin", "")
+    if origin in frontend(request).settings.cors_origins:
+        response.headers["Access-Control-Allow-Origin"] = origin
+    else:
+        del response.headers["Access-Control-Allow-Origin"]
 
 
 def preflight() -> web.Response:
@@ -96,8 +112,11 @@ def preflight() -> web.Response:
 
 
 _CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
-#: Only ask, although their method is POST; sign-in tells of itself, with the key.
-_QUIET = {"/api/status", "/api/redis", "/api/v1/sign-in"}
+#: Only ask, although their method is POST; the others tell of themselves, with the owner and what was made.
+_QUIET = {
+    *("/api/status", "/api/redis", "/api/predict", "/api/upload", "/api/v1/sign-in"),
+    *("/api/v1/jobs", "/api/v1/files", "/api/v1/batches", "/api/v1/uploads"),
+}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
@@ -153,11 +172,3 @@ def _route(request: web.Request) -> str:
 
 def _is_page(response: web.StreamResponse) -> bool:
     return response.content_type in {"text/html", "text/javascript", "text/css"}
-
-
-def _allowed_origin(request: web.Request) -> str:
-    origins = frontend(request).settings.cors_origins
-    if "*" in origins:
-        return "*"
-    origin = request.headers.get("Origin", "")
-    return origin if origin in origins else ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 
 from services.frontend import metrics, sniff
 from services.frontend.catalogue import ARCHIVE, Catalogue, checked_options
@@ -20,6 +21,11 @@ from shared.jobs.model import new_id
 from shared.telemetry import current_traceparent
 
 log = structlog.get_logger(__name__)
+
+
+@functools.lru_cache(maxsize=100)
+def _counter(kind: str) -> Counter:
+    return metrics.submitted.labels(kind)
 
 
 @dataclass(frozen=True)
@@ -74,32 +80,32 @@ class Desk:
             InvalidInput: the model, the options or the archive are not what there is.
             TooMany: too many of the owner's jobs wait.
         """
-        await self.check(order)
+        options = await self.check(order)
         await self.check_room(order.owner, 1)
-        answer = await self._submit(self.new_job(order))
+        answer = await self._submit(self.new_job(order, options))
         self._tell(order, answer)
         return answer
 
     async def submit_batch(self, orders: list[Order]) -> list[Submitted]:
         """Submit many jobs, of which none is submitted where one is refused."""
-        for order in orders:
-            await self.check(order)
+        options = [await self.check(order) for order in orders]
         if orders:
             await self.check_room(orders[0].owner, len(orders))
-        answers = await self._store.submit(*(self.new_job(order) for order in orders))
+        answers = await self._store.submit(*map(self.new_job, orders, options))
         for order, answer in zip(orders, answers, strict=True):
             self._tell(order, answer)
         return answers
 
-    async def check(self, order: Order) -> None:
-        """Refuse what cannot be done, before any work."""
-        checked_options(order.kind, order.options)
+    async def check(self, order: Order) -> str:
+        """Refuse what cannot be done, before any work; return the options as JSON."""
+        options = checked_options(order.kind, order.options)
         await self._catalogue.check_model(order.model, order.version)
         if order.archive and ARCHIVE not in await self._catalogue.types():
             raise InvalidInput(
                 "Archives are not analysed here: no consumer serves them. Send the images one by one.",
                 code="unknown-job-type",
             )
+        return options
 
     async def check_room(self, owner: str, more: int) -> None:
         """Refuse more waiting jobs than an owner may have."""
@@ -114,13 +120,13 @@ class Desk:
                 after=10,
             )
 
-    def new_job(self, order: Order) -> NewJob:
-        """Return the job of an order."""
+    def new_job(self, order: Order, options: str) -> NewJob:
+        """Return the job of an order with its checked options."""
         job_type = ARCHIVE if order.archive else order.kind.name
         facts = {
             "input_file_name": order.key,
             "original_name": order.name,
-            "options": checked_options(order.kind, order.options),
+            "options": options,
             "model": order.model or order.kind.model,
             "model_version": order.version,
             "traceparent": current_traceparent(),
@@ -144,10 +150,5 @@ class Desk:
 
     def _tell(self, order: Order, answer: Submitted) -> None:
         if answer.created:
-            metrics.submitted.labels(order.kind.name).inc()
+            _counter(order.kind.name).inc()
             log.info("job-submitted", job=answer.id, owner=order.owner, file=order.key, batch=order.batch or None)
-
-
-def described(options: str) -> dict[str, Any]:
-    """Return options as they are kept in a job."""
-    return dict(json.loads(options or "{}"))

@@ -73,6 +73,7 @@ class Uploads:
             about = {"owner": owner, "name": name}
             stored = await self._storage.put(key, _after(head, limited), kind.media_type, about)
         metrics.uploads.labels("stored").inc()
+        self._remember(Found(key, name, owner))
         log.info("file-stored", key=key, size=stored.size, owner=owner)
         return Upload(key, name, stored.size, stored.sha256, kind.media_type)
 
@@ -116,10 +117,13 @@ class Uploads:
         except NotFound:
             return None
         found = Found(key, about.get("name") or key.rsplit("/", 1)[-1], about.get("owner"))
+        self._remember(found)
+        return found
+
+    def _remember(self, found: Found) -> None:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[key] = (time.monotonic(), found)
-        return found
+        self._known[found.key] = (time.monotonic(), found)
 
     async def _within_limits(self, chunks: AsyncIterator[bytes], name: str) -> AsyncIterator[bytes]:
         most, rate, idle = self._settings.max_bytes, self._settings.min_rate, self._settings.idle_seconds

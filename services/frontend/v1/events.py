@@ -62,7 +62,6 @@ async def _stream(request: web.Request, ids: Sequence[str]) -> web.StreamRespons
             text = "".join(
                 _event(job_id, snapshot) for job_id, snapshot in changes.items() if _version(snapshot) >= seen
             )
-            seen = 0  # what was seen before the connection broke matters for the first look only
             open_ids.difference_update(job_id for job_id, snapshot in changes.items() if is_final(snapshot))
             await response.write(text.encode() if text or changes else b": still here\n\n")
         await response.write(b"event: end\ndata: {}\n\n")
