@@ -104,7 +104,7 @@ class Worker:
         self._some_finished = asyncio.Event()
         self._parked = False
         self._stopping = False
-        self._strays_looked_for = 0.0
+        self._strays_looked_for = 0.0  # by the loop's clock
         self._log: Any = log
         self._jobs_ended = 0
         self.facts: dict[str, str] = {"types": ",".join(self._types), "slots": str(capacity.slots)}
@@ -133,7 +133,14 @@ class Worker:
                 await self._stop(grace)
                 await ended(*keepers)
 
+    async def _charge_former_life(self) -> None:
+        """What a former process of this name held when it fell, as in a restarted container, costs its jobs a loss."""
+        taken = await _insist(lambda: self._store.evict(self.name, self.name, charge=True))
+        for job_id, outcome in taken:
+            self._log.warning("former-life-charged", job=job_id, outcome=outcome)
+
     async def _claim_until_told(self) -> None:
+        await self._charge_former_life()
         while not self._stopping:
             self._claimable.clear()
             free = self._capacity.slots - len(self._running)

@@ -11,12 +11,14 @@ import structlog
 from services.janitor.census import Census
 from services.janitor.leases import Leases
 from services.janitor.orphans import Orphans
+from services.janitor.pods import VanishedPods, cluster_of
 from services.janitor.retention import Retention
 from services.janitor.rounds import keep
 from services.janitor.settings import Settings
 from shared.errors import Retry
-from shared.jobs import JobStore, Notifications, open_store
+from shared.jobs import JobStore, Notifications, Watch, open_store
 from shared.jobs.keys import HINT_JANITOR
+from shared.kubernetes import Pods
 from shared.lifecycle import Process
 from shared.storage import Storage, open_storage
 
@@ -46,8 +48,24 @@ async def main(process: Process[Settings]) -> None:
             watched = (HINT_JANITOR,) if keeper in {"leases", "retention"} else ()
             watch = await stack.enter_async_context(notifications.watch(*watched))
             process.task(keeper, keep(keeper, work, watch, longest))
+        await _watch_pods(process, store, leases, stack)
         await process.stopping.wait()
         await process.cancel_tasks()
+
+
+async def _watch_pods(
+    process: Process[Settings], store: JobStore, leases: Leases, stack: contextlib.AsyncExitStack
+) -> None:
+    settings = process.settings
+    cluster = await cluster_of(settings.pods)
+    if cluster is None:
+        return
+    stack.push_async_callback(cluster.aclose)
+    changed = Watch()
+    pods = Pods(cluster, changed.set)
+    process.task("watch-pods", pods.run())
+    keeper = VanishedPods(store, pods, settings.name, leases)
+    process.task("pods", keep("pods", keeper.round, changed, settings.lease))
 
 
 async def _right_schema(process: Process[Settings], store: JobStore) -> None:

@@ -23,8 +23,8 @@ class PodSettings(Group):
     """Whether to watch the pods of the namespace and take back at once what a vanished one held."""
     namespace: str = ""
     """Kubernetes namespace of the workers; empty: the janitor's own."""
-    selector: str = "app.kubernetes.io/part-of=cellkiosk"
-    """Label selector of the pods that may be workers."""
+    kubeconfig: str = ""
+    """File that says how to reach the cluster; empty: the service account of this pod."""
 
 
 class Settings(ServiceSettings):

@@ -213,12 +213,32 @@ async def test_a_stop_during_a_claim_leaves_no_job_behind(store: JobStore, notif
 async def test_jobs_of_a_claim_whose_answer_was_lost_are_given_back(
     store: JobStore, notifications: Notifications
 ) -> None:
-    """The server claimed for this worker, but the worker never heard of it."""
-    (job_id,) = await submit(store)
-    await store.claim("w1", [TYPE], 1, 60)
+    """The server claims for this worker, but the worker never hears of it."""
     async with working(store, notifications, done, reconcile=0.05, renew=0.01):
+        assert (await until(store, notifications, *await submit(store))).status == "done"
+        await store.submit(NewJob(new_id("other")))
+        (held,) = (await store.claim("w1", ["other"], 1, 60)).jobs
+        job_id = held.id
+        job = await _released(store, notifications, job_id)
+    assert (job.status, job.fields["attempt"], job.fields["losses"]) == ("new", "1", "0")
+
+
+async def _released(store: JobStore, seen: Notifications, job_id: str) -> Job:
+    async with asyncio.timeout(20), seen.watch(f"job:{job_id}") as watch:
+        while True:
+            job = await store.get(job_id)
+            if job is not None and job.status == "new":
+                return job
+            await watch.wait(5)
+
+
+async def test_what_a_former_process_of_the_name_held_is_charged(store: JobStore, notifications: Notifications) -> None:
+    """A job that makes its container fall again and again is buried in the end."""
+    (job_id,) = await submit(store, max_attempts=2)
+    await store.claim("w1", [TYPE], 1, 60)
+    async with working(store, notifications, done):
         job = await until(store, notifications, job_id)
-    assert (job.status, job.fields["attempt"], job.fields["losses"]) == ("done", "2", "0")
+    assert (job.status, job.fields["attempt"], job.fields["losses"]) == ("done", "2", "1")
 
 
 async def test_a_worker_that_lost_its_lease_stops_that_job_only(store: JobStore, notifications: Notifications) -> None:
