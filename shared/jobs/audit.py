@@ -42,6 +42,7 @@ _SHAPES: dict[str, tuple[str, bool]] = {
     keys.BATCH: ("zset", True),
     keys.IDEMPOTENCY: ("string", False),
     keys.TYPES: ("hash", False),
+    keys.MODELS: ("string", False),
     keys.KINDS: ("set", False),
     keys.TURN: ("string", False),
     "sequence": ("string", False),
@@ -50,6 +51,10 @@ _SHAPES: dict[str, tuple[str, bool]] = {
     "hint:": ("string", False),
     keys.AUTOSCALER: ("hash", False),
     keys.SCHEMA: ("string", False),
+    keys.AUTH_KEYS: ("hash", False),
+    keys.AUTH_SECRET: ("string", False),
+    keys.SPENT: ("string", False),
+    keys.WEBHOOKS: ("zset", False),
 }
 #: Keys that belong to the one job that they are named by, or name one job as their value.
 _OF_ONE_JOB = (keys.HISTORY, keys.CHILDREN, keys.OPEN, keys.IDEMPOTENCY)
@@ -186,6 +191,8 @@ class Auditor:
 
 def kind_of(name: str) -> str | None:
     """Return the kind of a key (its first word as in `shared.jobs.keys`); None for one that is not of the suite."""
+    if name in _SHAPES:
+        return name
     word, colon, _rest = name.partition(":")
     kind = word + colon
     return kind if kind in _SHAPES else None

@@ -168,7 +168,10 @@ def _service(name: str, common: Mapping[str, str], chooser: _Chooser, grace: flo
         own["KIOSK_GRACE"] = f"{grace + 5:g}"
     listens = {"health": side} | ({"http": int(common["KIOSK_PORT"])} if name == "frontend" else {})
     command = (sys.executable, "-m", f"services.{name}")
-    return Part(name, command, probes.http(side), {**common, **own}, listens, grace=grace + 10.0)
+    probe = probes.http(side)
+    if name == "frontend":
+        probe = probes.frontend(side, common["KIOSK_HOST"], int(common["KIOSK_PORT"]))
+    return Part(name, command, probe, {**common, **own}, listens, grace=grace + 10.0)
 
 
 def _environment(settings: UpSettings, place: Place, running: Running, port: int) -> dict[str, str]:

@@ -22,6 +22,20 @@ def http(port: int, path: str = "/readyz", host: str = "127.0.0.1") -> Problem:
     return problem
 
 
+def frontend(side: int, host: str, port: int) -> Problem:
+    """A probe that is content once the frontend is ready and a consumer has told it what can be done."""
+    ready = http(side)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+
+    async def problem() -> str:
+        if lack := await ready():
+            return lack
+        _status, body = await get(host, port, "/api/jobtypes")
+        return "" if b'"jobTypes": ["' in body or b'"jobTypes":["' in body else "no consumer has told its job types"
+
+    return problem
+
+
 def redis(port: int, password: str) -> Problem:
     """A probe that is content once Redis has read its data and answers."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +50,7 @@ async def test_an_image_goes_in_and_its_cells_come_out_whatever_dies_meanwhile(t
         assert suite.url == f"http://127.0.0.1:{port}"
         await _gives_cells(suite, image, count)
         _status_tells_of_it(suite)
+        await asyncio.to_thread(_does_what_the_documentation_says, suite, tmp_path / "docs", image)
         await _survives_the_death_of_its_worker(suite)
         await _refuses_a_second_supervisor(suite)
         pids = suite.pids()
@@ -78,6 +82,33 @@ def _status_tells_of_it(suite: Suite) -> None:
     assert told.returncode == 0, told.stderr
     for word in (suite.url, "segmentation", "redis", "triton", "frontend", "consumer"):
         assert word in told.stdout
+
+
+def _does_what_the_documentation_says(suite: Suite, folder: Path, image: bytes) -> None:
+    """Run each block that a page marks with ``run``, as somebody would who follows it."""
+    folder.mkdir()
+    (folder / "kiosk").symlink_to(ROOT / "kiosk")
+    (folder / "cells.tif").write_bytes(image)
+    variables = {**os.environ, "KIOSK_DATA": str(suite.data), "KIOSK_PYTHON": sys.executable, "COLUMNS": "200"}
+    blocks = [
+        (page.name, ["sh", "-exc", text] if mark == "run" else [sys.executable, "-c", _at(suite, text)])
+        for page in sorted((ROOT / "docs").glob("*.md"))
+        for mark, text in re.findall(r"<!-- (run|python) -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+    assert len(blocks) > 5
+    for page, command in blocks:
+        done = subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, f"{page}:\n{done.stdout}\n{done.stderr}"
+    with zipfile.ZipFile(next((folder / "results").glob("*.zip"))) as result:
+        assert result.namelist() == ["cells_batch_0_feature_0.tif"]
+    made = json.loads(next((folder / "bench").glob("3jobs_0delay_*.json")).read_text())
+    assert [job["status"] for job in made["job_data"]] == ["done"] * 3
+
+
+def _at(suite: Suite, program: str) -> str:
+    return f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + program.replace("http://127.0.0.1:8080", suite.url)
 
 
 async def _survives_the_death_of_its_worker(suite: Suite) -> None:

@@ -83,6 +83,17 @@ async def test_the_audit_finds_what_is_broken_and_mends_it(kiosk: Console, store
     assert "Nothing is wrong." in await kiosk("audit")
 
 
+async def test_the_audit_knows_every_key_of_the_table(kiosk: Console, store: JobStore) -> None:
+    await store.announce(JobType("segmentation"))
+    await store.announce_models({"Nuclear": ["1"]})
+    keys = KeyStore(store.redis, store.prefix)
+    await keys.create("fiji")
+    await keys.cookie_secret()
+    await store.redis.set(f"{store.prefix}spent:ann:1", "1")
+    await store.redis.zadd(f"{store.prefix}webhooks", {new_id("segmentation"): 1})
+    assert "Nothing is wrong." in await kiosk("audit")
+
+
 async def test_status_counts_what_waits(kiosk: Console, store: JobStore) -> None:
     await store.announce(JobType("segmentation"))
     await store.submit(*(NewJob(new_id("segmentation")) for _ in range(3)))
