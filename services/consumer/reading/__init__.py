@@ -7,16 +7,13 @@ from services.consumer.reading.archives import Member, Skipped, extract_member, 
 from services.consumer.reading.decoded import Decoded
 from services.consumer.reading.decoder import Decoder
 from services.consumer.reading.limits import ReadLimits
-from services.consumer.reading.movies import SegmentedMovie, unpack_movie
 
 __all__ = [
     "Decoded",
     "Decoder",
     "Member",
     "ReadLimits",
-    "SegmentedMovie",
     "Skipped",
     "extract_member",
     "list_members",
-    "unpack_movie",
 ]
