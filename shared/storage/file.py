@@ -205,7 +205,8 @@ class FileStorage:
                 temporary.replace(path)
                 break
             except FileNotFoundError:
-                continue
+                if not temporary.exists():
+                    raise  # another has published it
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise InvalidInput(
                     f"{key!r} cannot be stored: it lies under another object, or one lies under it."

@@ -8,7 +8,9 @@ nothing half-written can be seen.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import builtins
 import contextlib
 import hashlib
 import uuid
@@ -37,6 +39,9 @@ MARK = "kiosk-deployment"
 SHA256 = "kiosk-sha256"
 MOST_COMPOSED = 32
 """Objects that one compose call takes; a limit of GCS."""
+
+
+_AT_ONCE = 16
 
 
 class GcsStorage:
@@ -144,7 +149,14 @@ class GcsStorage:
 
     async def delete_prefix(self, prefix: str) -> int:
         checked_prefix(prefix)
-        return sum([await self.delete(found.key) async for found in self.list(prefix)])
+        removed = 0
+        some: builtins.list[str] = []
+        async for found in self.list(prefix):
+            some.append(found.key)
+            if len(some) == _AT_ONCE:
+                removed += sum(await asyncio.gather(*map(self.delete, some)))
+                some.clear()
+        return removed + sum(await asyncio.gather(*map(self.delete, some)))
 
     async def copy(self, source: str, target: str) -> Stored:
         checked(target)

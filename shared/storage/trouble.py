@@ -23,7 +23,7 @@ def as_ours(doing: str, key: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_ROOM:
-            raise StorageFull("The storage is full: nothing was written.") from error
+            raise StorageFull("The storage is full: it takes no more until there is room.") from error
         if error.errno in _GONE and key:
             raise NotFound(f"There is no object {key!r} in the storage.") from error
         if error.errno in _LATER:

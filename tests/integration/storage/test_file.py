@@ -120,7 +120,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "The storage is full: nothing was written. ['small']\n", done.stderr
+    assert done.stdout == "The storage is full: it takes no more until there is room. ['small']\n", done.stderr
     assert list((tmp_path / "root/.kiosk/tmp").iterdir()) == []
 
 

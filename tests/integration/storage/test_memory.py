@@ -38,7 +38,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(("kind", "size"), [("file", 400 << 20), ("gs", 64 << 20)])
+@pytest.mark.parametrize(("kind", "size"), [("file", 400 << 20), ("gs", 40 << 20)])
 def test_memory_stays_flat(kind: str, size: int, tmp_path: Path, gcs_server: GcsServer) -> None:
     where = f"file://{tmp_path}/root" if kind == "file" else f"gs://{gcs_server.make_bucket()}"
     command = [sys.executable, "-c", PROGRAM, where, gcs_server.url, str(size)]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -198,3 +202,52 @@ async def test_many_parts_are_composed_in_steps(
     left = [one.key async for one in partials._own.list()]  # type: ignore[attr-defined]
     assert left == [f"{partial.id}/about"]
     await storage.aclose()
+
+
+async def test_two_that_finish_at_once_make_one_object(storage: Storage, noise: bytes) -> None:
+    partials, others = open_partials(storage), open_partials(another(storage))
+    partial = await begun(partials, len(noise))
+    await partials.append(partial, 0, stream(noise))
+    key = f"uploads/{partial.id}.tif"
+    stored = await asyncio.gather(*(one.finish(partial, key, "image/tiff", {}) for one in (partials, others) * 3))
+    assert {one.size for one in stored} == {len(noise)}
+    assert (await others.find(partial.id)).key == key
+    assert await read_all(storage.get(key)) == noise
+
+
+def test_no_room_keeps_what_fitted(tmp_path: Path) -> None:
+    """A process that may write no file above 1 MB (a real limit of the kernel) appends 2 MB, then again."""
+    program = f"""
+import asyncio, resource, signal
+from shared.errors import StorageFull
+from shared.storage import open_storage
+from shared.storage.partial import Partial, open_partials
+
+async def stream(data):
+    for at in range(0, len(data), 65536):
+        yield data[at : at + 65536]
+
+async def main():
+    partials = open_partials(open_storage("file://{tmp_path}/root"))
+    partial = Partial("0" * 32, 2 << 20, "me", "", 60.0)
+    await partials.create(partial)
+    data = bytes(range(256)) * 8192
+    for _ in range(2):
+        at = (await partials.progress(partial)).offset
+        try:
+            await partials.append(partial, at, stream(data[at:]))
+        except StorageFull as error:
+            print(error, (await partials.progress(partial)).offset)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
+    at = (await partials.progress(partial)).offset
+    await partials.append(partial, at, stream(data[at:]))
+    print((await partials.finish(partial, "uploads/" + "0" * 32, "image/tiff", {{}})).sha256)
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 4 << 20))
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    full = "The storage is full: it takes no more until there is room. 1000000"
+    assert done.stdout.splitlines() == [full, full, hashlib.sha256(bytes(range(256)) * 8192).hexdigest()]
