@@ -53,8 +53,7 @@ async def draw(out: Path) -> None:
         try:
             async with running_consumer(store, notifications, Path(folder), f"onnx://{MODELS}") as consumer:
                 await segmentation(consumer, out)
-                if (MODELS / "WholeCellSegmentation").is_dir():
-                    await mesmer(consumer, out)
+                await mesmer(consumer, out)
                 await tracking(consumer, out)
                 await polaris(consumer, out)
         finally:
