@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # one panel, one line
 """The chart's dashboards, said in short; ``helm/generate.py`` writes them as Grafana's JSON.
 
 Every query names its metrics in full and keeps to ``namespace="$namespace"``. Rates are over Grafana's own interval.

@@ -58,7 +58,7 @@ BY_CHART: dict[str, str] = {
     "keda.port": "always 6000",
     "pods.watch": "always, since there are pods",
     "pods.namespace": "the release's namespace",
-    "pods.selector": "the release's consumers",
+    "pods.kubeconfig": "not in a cluster: the pod's service account",
 }
 #: Fields of a scaling target that the templates set themselves.
 TARGET_BY_CHART = ("name", "kind", "in_flight_port", "gpus_per_replica")
@@ -362,10 +362,12 @@ def generated() -> dict[Path, str]:
     """Return each generated file with the text that it should have."""
     values = with_settings((CHART / "values.yaml").read_text(encoding="utf-8"))
     import dashboards
+    import events
 
     boards = CHART / "files" / "dashboards"
     return {
         **{boards / f"{name}.json": json.dumps(board, indent=1) + "\n" for name, board in dashboards.boards().items()},
+        ROOT / "docs" / "events.md": events.page(),
         CHART / "values.yaml": values,
         CHART / "values.schema.json": json.dumps(schema(values), indent=1, ensure_ascii=False) + "\n",
         CHART / "README.md": readme(values),

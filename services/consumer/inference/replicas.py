@@ -110,7 +110,7 @@ class Replicas:
             try:
                 found.update(await self._resolve(host, port))
             except OSError as error:  # keep what is known: a name server may be away for a moment
-                _log.warning("model server name not resolved", host=host, reason=str(error))
+                _log.warning("model-server-unknown-host", host=host, reason=str(error))
                 found.update(a for a in self._replicas if a[1] == port)
         for address in found - self._replicas.keys():
             self._replicas[address] = Replica(address)

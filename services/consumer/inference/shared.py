@@ -101,7 +101,7 @@ class SharedBlocks:
             await self._client.register_system_shared_memory(name, f"/{name}", size, client_timeout=CALL_SECONDS)
         except (InferenceServerException, OSError) as error:
             # another container, or no room in /dev/shm: the socket always works
-            _log.info("shared memory not used", reason=str(error))
+            _log.info("shared-memory-not-used", reason=str(error))
             self._usable = False
             if region is not None:
                 _remove(region)

@@ -166,7 +166,7 @@ class TritonServer:
             await self._mend(replica, model, now)
         elif code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and not _is_full(error)):
             replica.silent(now)
-        _log.warning("inference retried", model=model, replica=replica.target, code=code, reason=message)
+        _log.warning("inference-retried", model=model, replica=replica.target, code=code, reason=message)
 
     async def _load(self, replica: Replica, model: str, version: str) -> None:
         """Ask once for a model that is not there; raises NotFound if that does not help."""
@@ -176,7 +176,7 @@ class TritonServer:
                 try:
                     await replica.client.load_model(model, client_timeout=LOAD_SECONDS)
                 except InferenceServerException as error:
-                    _log.info("model not loaded", model=model, reason=_message(error))
+                    _log.info("model-not-loaded", model=model, reason=_message(error))
                 if await replica.client.is_model_ready(model, version, client_timeout=10.0):
                     return
                 self._refused = {k: t for k, t in self._refused.items() if t > loop.time()}
@@ -188,12 +188,12 @@ class TritonServer:
         async with replica.mending:
             if replica.mended.get(model, 0.0) > noticed:
                 return  # another task did it while this one waited
-            _log.warning("model process is dead; loading the model again", model=model, replica=replica.target)
+            _log.warning("model-process-dead", model=model, replica=replica.target)
             try:
                 await replica.client.unload_model(model, client_timeout=LOAD_SECONDS)
                 await replica.client.load_model(model, client_timeout=LOAD_SECONDS)
             except InferenceServerException as error:
-                _log.warning("model not mended", model=model, replica=replica.target, reason=_message(error))
+                _log.warning("model-not-mended", model=model, replica=replica.target, reason=_message(error))
             replica.mended[model] = asyncio.get_running_loop().time()
 
 

@@ -192,3 +192,9 @@ def test_sidecar_puts_triton_and_its_gpu_into_the_consumer_pod() -> None:
     env = {v["name"]: v.get("value") for v in consumer["env"]}
     assert env["KIOSK_MODEL_SERVER__URL"] == "grpc://127.0.0.1:8001"
     assert "Deployment/kiosk-cellkiosk-triton" not in specs
+
+
+def test_triton_gets_the_time_that_it_may_take_to_start() -> None:
+    spec = pod_specs(template("--set", "triton.startSeconds=123", case="kind"))["Deployment/kiosk-cellkiosk-triton"]
+    probe = spec["containers"][0]["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 125

@@ -44,8 +44,6 @@ spec:
             - {name: KIOSK_PODS__WATCH, value: "true"}
             - name: KIOSK_PODS__NAMESPACE
               value: {{ .Release.Namespace }}
-            - name: KIOSK_PODS__SELECTOR
-              value: app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=consumer
             {{- with $values.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
