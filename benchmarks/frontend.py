@@ -189,7 +189,7 @@ class Caller(asyncio.Protocol):
             self._done.set_result(None)
 
 
-async def rate(port: int, path: str, body: dict[str, object], connections: int = 64, each: int = 100) -> float:
+async def rate(port: int, path: str, body: dict[str, object], connections: int = 64, each: int = 50) -> float:
     """Return requests/s; answers are so small that each comes in one piece."""
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
@@ -240,6 +240,8 @@ class Listener(asyncio.Protocol):
         transport.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(b"HTTP/1.1") and not data.startswith(b"HTTP/1.1 200"):
+            print(data.decode(errors="replace"))
         if b"event: job" not in data:
             return
         if self._begun:

@@ -51,6 +51,7 @@ def make_app(front: Frontend) -> web.Application:
         handler_args={"access_log": None, "read_bufsize": 2**18, "keepalive_timeout": 75.0},
     )
     app[FRONTEND] = front
+    app.on_shutdown.append(_end_streams)
     app.on_response_prepare.append(middleware.headers)
     for method, path, handler in compat.ROUTES:
         _add(app, method, path, handler)
@@ -62,6 +63,10 @@ def make_app(front: Frontend) -> web.Application:
     app.router.add_route("*", "/api", compat.nowhere)
     app.router.add_route("*", "/api/{any:(?!v1/).*}", compat.nowhere)
     return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[FRONTEND].hub.close()
 
 
 def _owner(request: web.Request) -> str:

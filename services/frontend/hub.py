@@ -54,6 +54,11 @@ class Subscription:
         if self._waiter is not None:
             _wake(self._waiter)
 
+    def wake(self) -> None:
+        """End the wait, with nothing to tell."""
+        if self._waiter is not None:
+            _wake(self._waiter)
+
     async def changes(self, period: float) -> dict[str, Snapshot | None]:
         """Wait for changes, at most so many seconds; return the latest of each job that changed."""
         if not self._changed:
@@ -99,8 +104,11 @@ class Hub:
         self._wake = asyncio.Event()
         self._seconds: dict[str, float] = {}
         self._running: dict[str, int] = {}
+        self.closing = False
         self.fields = Coalescer(store.fields_of_many)
         """Reads fields of a job: called with (id, names)."""
+        self.job = Coalescer(store.get_many)
+        """Reads a job: called with its id; what is no id is no job."""
 
     @contextlib.asynccontextmanager
     async def subscribe(self, ids: Sequence[str]) -> AsyncIterator[Subscription]:
@@ -118,6 +126,13 @@ class Hub:
             metrics.streams.dec()
             for job_id in subscription.ids:
                 await self._leave(job_id, subscription)
+
+    def close(self) -> None:
+        """Let all streams end now: browsers come back by themselves, and find another frontend or this one again."""
+        self.closing = True
+        for watched in self._watched.values():
+            for subscription in watched.subscriptions:
+                subscription.wake()
 
     async def run(self) -> None:
         """Pass changes on until cancelled."""

@@ -57,14 +57,15 @@ async def _stream(request: web.Request, ids: Sequence[str]) -> web.StreamRespons
     async with hub.subscribe(ids) as subscription:
         await response.prepare(request)
         await response.write(b"retry: %d\n\n" % _RETRY)
-        while open_ids:
+        while open_ids and not hub.closing:
             changes = await subscription.changes(_KEEP_ALIVE)
             text = "".join(
                 _event(job_id, snapshot) for job_id, snapshot in changes.items() if _version(snapshot) >= seen
             )
             open_ids.difference_update(job_id for job_id, snapshot in changes.items() if is_final(snapshot))
             await response.write(text.encode() if text or changes else b": still here\n\n")
-        await response.write(b"event: end\ndata: {}\n\n")
+        if not open_ids:
+            await response.write(b"event: end\ndata: {}\n\n")
     return response
 
 

@@ -158,7 +158,7 @@ async def own_job(request: web.Request, job_id: str) -> Job:
     Raises:
         NotFound: there is none, or it is another's.
     """
-    job = await frontend(request).store.get(job_id) if job_id else None
+    job = await frontend(request).hub.job(job_id) if job_id else None
     if job is None or not principal(request).sees(job.owner):
         raise NotFound("There is no such job. It may have expired.", code="no-such-job")
     return job
