@@ -15,7 +15,7 @@ from cellkiosk.aio import AsyncClient
 from cellkiosk.completion import script
 from cellkiosk.errors import BadFile, JobFailed, KioskError, NotAllowed, Refused, Unreachable
 from cellkiosk.models import Event, JobInfo
-from cellkiosk.progress import Board
+from cellkiosk.progress import Board, note_of
 from cellkiosk.submitting import Order, Outcome, Submission
 
 Command = Callable[[AsyncClient, argparse.Namespace], Awaitable[int]]
@@ -105,7 +105,7 @@ async def _watch(client: AsyncClient, options: argparse.Namespace) -> int:
         if options.json:
             _line({"id": event.id, "status": event.status, "progress": event.progress, "reason": event.reason})
         else:
-            board.set(rows[event.id], event.status, event.progress, _note(event))
+            board.set(rows[event.id], event.status, event.progress, note_of(event))
     return 0 if all(event.status == "done" for event in last.values()) else 1
 
 
@@ -173,14 +173,6 @@ async def _first(jobs: AsyncIterator[JobInfo], limit: int) -> AsyncIterator[JobI
         left -= 1
         if not left:
             return
-
-
-def _note(event: Event) -> str:
-    if event.reason:
-        return event.reason
-    if event.position:
-        return f"place {event.position} in the queue"
-    return f"about {event.eta:.0f} s" if event.eta and not event.final else ""
 
 
 def _tell_outcome(outcome: Outcome, *, as_json: bool) -> None:

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TextIO
 
+from cellkiosk.models import Event
+
 _EVERY = 0.1
 """s between two drawings."""
 _MOST = 12
@@ -82,3 +84,12 @@ class Board:
         name = row.name if len(row.name) <= 30 else f"…{row.name[-29:]}"
         note = f"  {row.note}" if row.note else ""
         return f"{name:<30} {'█' * filled}{'░' * (_WIDTH - filled)} {row.percent:3.0f} % {row.state}{note}"[:width]
+
+
+def note_of(event: Event) -> str:
+    """Return what is worth telling of an event beside status and progress."""
+    if event.reason:
+        return event.reason
+    if event.position:
+        return f"place {event.position} in the queue"
+    return f"about {event.eta:.0f} s" if event.eta and not event.final else ""

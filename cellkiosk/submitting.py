@@ -11,8 +11,7 @@ from typing import Any
 from cellkiosk.aio import AsyncClient, AsyncJob
 from cellkiosk.errors import BadFile, JobFailed, KioskError, NotAllowed, Refused, Unreachable
 from cellkiosk.files import fetch
-from cellkiosk.models import Event
-from cellkiosk.progress import Board, Row
+from cellkiosk.progress import Board, Row, note_of
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Submission:
         async for event in self._client.watch(list(by_id)):
             outcome = by_id[event.id]
             outcome.status = event.status
-            self._board.set(outcome.row, event.status, event.progress, _note(event))
+            self._board.set(outcome.row, event.status, event.progress, note_of(event))
             if event.final and event.status != "done":
                 self._fail(outcome, JobFailed(event.id, event.reason or f"The job ended as {event.status!r}."))
             elif event.final and out is not None:
@@ -127,11 +126,3 @@ class Submission:
         outcome.error = str(error)
         outcome.code = 1 if isinstance(error, JobFailed) else 2 if isinstance(error, BadFile | Refused) else 3
         self._board.set(outcome.row, "failed", outcome.row.percent, outcome.error)
-
-
-def _note(event: Event) -> str:
-    if event.reason:
-        return event.reason
-    if event.position:
-        return f"place {event.position} in the queue"
-    return f"about {event.eta:.0f} s" if event.eta and not event.final else ""
