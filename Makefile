@@ -9,7 +9,7 @@ TREE   := services shared cellkiosk tests benchmarks requirements
 
 .DEFAULT_GOAL := help
 .PHONY: run test lint format bench chaos docs serve-docs lock install clean help local dev triton \
-	docker/build docker/run
+	docker/build docker/run uninstall
 
 run: local ## Start the whole suite on this machine; Ctrl-C stops it
 	@./kiosk up
@@ -45,6 +45,23 @@ serve-docs: dev ## Show the documentation at http://127.0.0.1:8088 while you wri
 
 lock: dev ## Lock the dependencies again (needs uv)
 	@sh requirements/lock.sh
+
+# Without anything on the host but Docker: the console in its container.
+IMAGE  ?= cellkiosk/console
+PREFIX ?= /usr/local
+
+docker/build: ## Build the console's container
+	@docker build --quiet --file services/console/Dockerfile --tag $(IMAGE) .
+
+docker/run: ## Run the console's container, with the arguments in ARGS
+	@sh services/console/in-docker.sh $(ARGS)
+
+install: ## Put a `kiosk` that runs in the container on PATH (PREFIX=/usr/local)
+	@install -d $(PREFIX)/bin
+	@install -m 755 services/console/in-docker.sh $(PREFIX)/bin/kiosk
+
+uninstall: ## Remove it again
+	@rm -f $(PREFIX)/bin/kiosk
 
 local:
 	@$(PYTHON) requirements/install.py local

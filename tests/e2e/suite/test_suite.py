@@ -20,7 +20,7 @@ import tifffile
 from services.console.up import ports
 from tests.fixtures.suite import ROOT, Suite, left, running_suite
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def nuclei(side: int, count: int) -> tuple[bytes, int]:
