@@ -28,11 +28,10 @@ SEED = 900_000_000  # far from what training uses
 REPORTED = 950_000_000  # scenes that no setting was chosen on either, for the figures of the docs
 SIDE = 384
 FOREGROUND = (0.5, 0.6, 0.7)
-SMOOTHING = (1.0, 1.5, 2.0, 2.5)
-HEIGHTS = (0.1, 0.18, 0.24, 0.3, 0.36)
+SMOOTHING = (1.0, 1.5, 2.0)
+HEIGHTS = (0.12, 0.18, 0.24, 0.32)
 SIZES = (25.0, 40.0)
 DIAMETERS = (14.0, 18.0, 22.0)
-TOLERANCES = (1.0, 1.5, 2.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,13 +99,13 @@ def compare_diameters(card: ModelCard, net: Net, count: int) -> None:
     """Print what the card gives with other sizes for the objects to be brought to."""
     plain = examples(card, count, scaled=False)
     found = [object_diameter(each.image[..., card.scale_channel]) for each in plain]
-    for diameter, tolerance in itertools.product(DIAMETERS, TOLERANCES):
+    for diameter in DIAMETERS:
         chosen = dataclasses.replace(card, object_diameter=diameter)
-        zooms = [zoom_to(diameter, size, tolerance=tolerance) for size in found]
+        zooms = [zoom_to(diameter, size) for size in found]
         scenes = [dataclasses.replace(each, zoom=zoom) for each, zoom in zip(plain, zooms, strict=True)]
         each = tally(scenes, [predict(s.image, s.window, s.zoom, chosen, net) for s in scenes], chosen)
         f1, precision = _mean(each)
-        print(f"diameter {diameter:g}, tolerance {tolerance:g}: F1 {f1:.4f}  mAP {precision:.4f}", flush=True)
+        print(f"diameter {diameter:g}: F1 {f1:.4f}  mAP {precision:.4f}", flush=True)
 
 
 def _mean(tallies: list[Tally]) -> tuple[float, float]:

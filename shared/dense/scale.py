@@ -12,7 +12,6 @@ from shared.dense.card import ModelCard
 
 LARGEST = 1024  # pixels along a side that are looked at; of a larger plane, the middle
 SMALLEST_MASK = 20  # foreground pixels below which nothing is said
-TOLERANCE = 1.0
 BIAS = 1.16  # measured on synthetic nuclei (services/triton/training): the estimate over the median diameter
 
 
@@ -47,15 +46,9 @@ def object_diameter(plane: NDArray[Any]) -> float:
     return diameter / BIAS
 
 
-def zoom_to(
-    wanted: float, found: float, lowest: float = 0.1, highest: float = 4.0, tolerance: float = TOLERANCE
-) -> float:
-    """The zoom that brings objects of diameter ``found`` to ``wanted``.
-
-    1 where either is not known (0), and where they differ by less than the factor ``tolerance``: a network knows a
-    range of sizes, and resizing costs detail.
-    """
-    if wanted <= 0 or found <= 0 or 1 / tolerance <= wanted / found <= tolerance:
+def zoom_to(wanted: float, found: float, lowest: float = 0.1, highest: float = 4.0) -> float:
+    """The zoom that brings objects of diameter ``found`` to ``wanted``; 1 where either is not known (0)."""
+    if wanted <= 0 or found <= 0:
         return 1.0
     return min(highest, max(lowest, wanted / found))
 
