@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from services.console.benchmark.report import read, spread
 from services.console.cost.nodes import Bill
 from shared.errors import InvalidInput
 
+ROOT = Path(__file__).resolve().parents[3]
 TIMES = {"prediction_time": "0.5", "download_time": "0.25", "upload_time": "0.125"}
 
 
@@ -213,3 +217,47 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "x.json").write_text("{}")
     assert commands.main(["benchmark", "report", str(tmp_path / "x.json")]) == 1
     assert "x.json is not the result of a benchmark: it lacks the field 'job_data'" in capsys.readouterr().err
+
+
+async def test_a_deployments_pod_runs_once_and_then_waits_silently(service: Service, url: str, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "MODEL": "NuclearSegmentation:1",
+        "FILE": "cells.tif",
+        "COUNT": "3",
+        "KIOSK_URL": url,
+        "KIOSK_NAME": "benchmark-0",
+        "KIOSK_STORAGE__URL": (tmp_path / "bucket").as_uri(),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+    async def pod(last: str) -> list[str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.console", "benchmark", "--stay"),
+            cwd=tmp_path,
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert process.stdout is not None
+        lines: list[str] = []
+        async with asyncio.timeout(60):
+            while not (lines and re.search(last, lines[-1])):
+                lines.append((await process.stdout.readline()).decode())
+                assert lines[-1], lines
+            process.terminate()
+            lines += (await process.stdout.read()).decode().splitlines()
+            assert await process.wait() == 0
+        return lines
+
+    lines = await pod(r"^Uploaded ")
+    assert re.fullmatch(
+        r"Uploaded 3jobs_0delay_[0-9a-f]{32}\.json to file:///\S+/bucket in \d+\.\d{3} seconds\.\n", lines[-1]
+    )
+    assert service.bodies[0]["uploadedName"] == "uploads/cells.tif"
+    made = json.loads(next((tmp_path / "bucket" / "benchmarks").glob("3jobs_*.json")).read_text())
+    assert made["num_jobs"] == 3
+    again = await pod("has been done")
+    assert len(again) == 1
+    assert len(service.bodies) == 3
