@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from shared.errors import NotFound, Retry
-from shared.kubernetes import Cluster
+from shared.kubernetes import Cluster, Conflict, Json
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,7 @@ class Leader:
         self._changed = changed
         self._until = -float("inf")
         self._seen: tuple[Any, float] = (None, 0.0)
+        self._mine: Json | None = None
         self.trouble = "no election was held yet"
 
     def leads(self) -> bool:
@@ -63,6 +64,9 @@ class Leader:
         began = time.monotonic()
         try:
             got = await self._acquire(began)
+        except Conflict as error:  # somebody else wrote it: read it at the next try, which comes soon
+            log.info("lease-contended", error=str(error))
+            return
         except (Retry, NotFound) as error:
             self.trouble = str(error)
             return
@@ -73,10 +77,16 @@ class Leader:
             self._until = -float("inf")
 
     async def _acquire(self, began: float) -> bool:
+        if self._mine is not None:  # a rival's change since would be a conflict, after which it is read again
+            lease, self._mine = self._mine, None
+            lease["spec"] = self._spec(lease["spec"])
+            self._mine = await self._cluster.put(f"{self._path}/{self._lease}", lease)
+            return True
         try:
             lease = await self._cluster.get(f"{self._path}/{self._lease}")
         except NotFound:
-            await self._cluster.post(self._path, {"metadata": {"name": self._lease}, "spec": self._spec({})})
+            fresh = {"metadata": {"name": self._lease}, "spec": self._spec({})}
+            self._mine = await self._cluster.post(self._path, fresh)
             return True
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity")
@@ -88,7 +98,8 @@ class Leader:
         if holder and holder != self._identity and not lapsed:
             return False
         lease["spec"] = self._spec(spec)
-        await self._cluster.put(f"{self._path}/{self._lease}", lease)  # of a version: a rival's change is a conflict
+        # It bears its version: a rival's change meanwhile is a conflict.
+        self._mine = await self._cluster.put(f"{self._path}/{self._lease}", lease)
         return True
 
     async def _give_up(self) -> None:

@@ -87,5 +87,21 @@ async def test_a_leader_that_stops_hands_over_at_once(namespace: Namespace) -> N
     await cluster.aclose()
 
 
+async def test_a_lease_taken_by_a_rival_is_seen_at_the_next_renewal(namespace: Namespace) -> None:
+    cluster = await connect(namespace.plane.kubeconfig, namespace.name, rate=100)
+    leader = Leader(cluster, "contended", "one", 1000.0)
+    await leader._try()
+    assert leader.leads()
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace.name}/leases/contended"
+    await cluster.patch(path, {"spec": {"holderIdentity": "rival"}})
+    await leader._try()  # refused: the Lease is not what it was
+    await leader._try()  # read anew
+    assert not leader.leads()
+    await cluster.delete(path)
+    await leader._try()
+    assert leader.leads(), "a Lease that was deleted is made again"
+    await cluster.aclose()
+
+
 async def _leads(leader: Leader) -> bool:
     return leader.leads()

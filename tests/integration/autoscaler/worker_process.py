@@ -26,7 +26,7 @@ async def main() -> None:
     receiving = asyncio.create_task(notifications.run())
     await notifications.ready()
     worker = Worker(os.environ["KIOSK_NAME"], store, notifications, ["work"], handle, Capacity(slots=1, renew=0.2))
-    await worker.run(stopping, grace=5)
+    await worker.run(stopping, grace=float(os.environ.get("GRACE", "5")))
     receiving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await receiving
