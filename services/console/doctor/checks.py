@@ -112,7 +112,7 @@ async def models(running: Running) -> list[Finding]:
         return [ok("models", "run in the workers' own processes")]
     port = running.ports.get("triton", {}).get("http")
     if port is None:
-        return [warning("models", f"{url or 'no model server'} is not examined from here", "Look at its own health.")]
+        return [warning("models", f"{url or 'the model server'} is not examined from here", "Look at its own health.")]
     from services.triton.health import Unhealthy, check_server
 
     try:

@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Run the suite until it is told to stop; return the exit code."""
     settings = _settings(options)
+    if not (plan.ROOT / "services" / "frontend").is_dir():
+        raise Misconfigured("This installation holds the console only; `kiosk up` needs the whole source tree.")
     place = Place(settings.data)
     with place.alone():
         return asyncio.run(_run(settings, place))
