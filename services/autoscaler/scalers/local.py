@@ -27,6 +27,9 @@ from shared.jobs import JobStore
 
 log = structlog.get_logger(__name__)
 
+#: s that a process must live for its last death to be no longer worth telling.
+_ALIVE = 5.0
+
 
 @dataclass
 class _Replica:
@@ -38,7 +41,12 @@ class _Replica:
     told: bool = False
     process: asyncio.subprocess.Process | None = None
     problem: str = ""
+    began: float = 0.0
     task: asyncio.Task[None] | None = None
+
+    def trouble(self) -> str:
+        """Return why it died last, until its next life has lasted for a moment."""
+        return "" if self.process is not None and time.monotonic() - self.began > _ALIVE else self.problem
 
     def stop(self) -> None:
         """Tell it to end; once only, since a second signal could find it without its handler."""
@@ -79,7 +87,7 @@ class LocalScaler:
         """Return the processes of a target."""
         self._least[target.name] = target.min_replicas
         members = tuple(
-            Member(r.name, r.stopping, r.process is not None, r.problem, created=r.created)
+            Member(r.name, r.stopping, r.process is not None, r.trouble(), created=r.created)
             for r in self._of(target).values()
         )
         return Fleet(sum(not member.stopping for member in members), members)
@@ -137,11 +145,11 @@ class LocalScaler:
         pause = self._settings.first_pause
         try:
             while not replica.stopping:
-                began = time.monotonic()
+                replica.began = time.monotonic()
                 code = await self._run(target, replica)
                 if replica.stopping:
                     break
-                if time.monotonic() - began > self._settings.settled:
+                if time.monotonic() - replica.began > self._settings.settled:
                     pause = self._settings.first_pause
                 metrics.deaths.labels(target.name).inc()
                 log.error("replica-died", replica=replica.name, how=replica.problem, code=code, again_in=pause)
