@@ -210,40 +210,47 @@ async def _calls(port: int) -> float:
 
 async def vanished(bench: Bench) -> list[Row]:
     """A pod that holds a job is removed: until the janitor has put the job back in its queue."""
-    took = []
-    namespace = bench.namespace
-    async with bench.service(
-        "janitor",
-        KIOSK_PODS__WATCH="true",
-        KIOSK_PODS__NAMESPACE=namespace.name,
-        KIOSK_PODS__KUBECONFIG=bench.plane.kubeconfig,
-        KIOSK_STORAGE__URL=f"file://{bench.redis.folder}/storage",
-    ):
-        for i in range(10):
-            name = f"worker-{i}"
-            spec = {"containers": [{"name": "main", "image": "none"}], "nodeName": "nowhere"}
-            labels = {"app.kubernetes.io/part-of": "cellkiosk"}
-            await namespace.cluster.post(
-                namespace.cluster.pods(), {"metadata": {"name": name, "labels": labels}, "spec": spec}
-            )
-            await bench.store.submit(NewJob(new_id("vanish")))
-            await bench.store.heartbeat(name, 60.0, {"types": "vanish", "pod": name})
-            await bench.store.claim(name, ["vanish"], 1, 60.0)
-            await asyncio.sleep(0.3)
-            began = time.perf_counter()
-            await namespace.cluster.delete(f"{namespace.cluster.pods()}/{name}?gracePeriodSeconds=0")
-            took.append(await _requeued(bench, began))
-            for job in (await bench.store.claim("other", ["vanish"], 9, 60.0)).jobs:
-                await bench.store.complete("other", (job.held, {}))
+    environment = {
+        "KIOSK_PODS__WATCH": "true",
+        "KIOSK_PODS__NAMESPACE": bench.namespace.name,
+        "KIOSK_PODS__KUBECONFIG": bench.plane.kubeconfig,
+        "KIOSK_STORAGE__URL": f"file://{bench.redis.folder}/storage",
+    }
+    took: list[float] = []
+    try:
+        async with bench.service("janitor", **environment):
+            while len(took) < 10 and max(took, default=0) < _GIVE_UP:
+                took.append(await _vanish(bench, f"worker-{len(took)}"))
+    except AssertionError as error:
+        print(f"The janitor cannot watch pods here: {error}", file=sys.stderr)
+        took.append(_GIVE_UP)
     return [row("vanished pod to its work requeued, longest of 10", "s", max(took), at_most=1.0)]
 
 
-async def _requeued(bench: Bench, began: float) -> float:
-    while time.perf_counter() - began < 20:
-        if (await bench.store.queues(["vanish"]))["vanish"].waiting:
+#: s after which no answer is the answer.
+_GIVE_UP = 10.0
+
+
+async def _vanish(bench: Bench, name: str) -> float:
+    """Let a worker claim a job, remove its pod, and return s until the job waits again."""
+    pods = bench.namespace.cluster.pods()
+    spec = {"containers": [{"name": "main", "image": "none"}], "nodeName": "nowhere"}
+    labels = {"app.kubernetes.io/part-of": "cellkiosk"}
+    await bench.namespace.cluster.post(pods, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+    await bench.store.submit(NewJob(new_id("vanish")))
+    await bench.store.heartbeat(name, 60.0, {"types": "vanish", "pod": name})
+    await bench.store.claim(name, ["vanish"], 1, 60.0)
+    await asyncio.sleep(0.3)
+    began = time.perf_counter()
+    await bench.namespace.cluster.delete(f"{pods}/{name}?gracePeriodSeconds=0")
+    while not (await bench.store.queues(["vanish"]))["vanish"].waiting:
+        if time.perf_counter() - began > _GIVE_UP:
             break
         await asyncio.sleep(0.002)
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    for job in (await bench.store.claim("other", ["vanish"], 9, 60.0)).jobs:
+        await bench.store.complete("other", (job.held, {}))
+    return seconds
 
 
 def million() -> list[Row]:
