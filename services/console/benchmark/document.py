@@ -14,7 +14,7 @@ from services.console.cost.nodes import Bill
 from shared.version import VERSION
 
 #: Times (s) that are floats, or for an archive lists of one float for each image.
-TIMES = ("prediction_time", "preprocess_time", "postprocess_time", "upload_time", "download_time")
+TIMES = ("download_time", "preprocess_time", "prediction_time", "postprocess_time", "upload_time")
 _NUMBERS = ("total_time", "total_jobs", "predict_retries", "cleanup_time", "children_upload_time", *TIMES)
 
 
@@ -38,7 +38,7 @@ def document(plan: Plan, run: Run, bill: Bill | None, prices: str = "") -> dict[
         "job_data": jobs,
         "stages": {name: distribution(values) for name in TIMES if (values := _all(jobs, name))},
         "bytes": {"uploaded": run.uploaded, "downloaded": run.downloaded},
-        "gpu_seconds": sum(_all(jobs, "prediction_time")),
+        "gpu_seconds": 0.0 if plan.gpus == 0 else sum(_all(jobs, "prediction_time")),
         "attempts": sum(int(job.get("attempt") or 0) for job in run.jobs),
         "statuses": {word: sum(job["status"] == word for job in jobs) for word in ("done", "failed", "canceled")},
         "gpus": plan.gpus,
