@@ -23,7 +23,7 @@ from shared.jobs.connection import COMMAND_TIMEOUT
 from shared.jobs.keys import WAKE
 from shared.jobs.working import BATCH
 from shared.lifecycle import ended
-from shared.telemetry import context_of, span, trace_id
+from shared.telemetry import attach, context_of, span, trace_id
 
 log = structlog.get_logger(__name__)
 
@@ -267,7 +267,8 @@ class Worker:
             if accepted:
                 _of(metrics.jobs, attempt.job.type, "done").inc()
                 self._jobs_ended += 1
-                self._log.info("job-done", job=attempt.job.id, seconds=done.facts.get("total_time"))
+                with attach(context_of(attempt.job.fields)):  # this batch belongs to no one trace
+                    self._log.info("job-done", job=attempt.job.id, seconds=done.facts.get("total_time"))
                 self._ended(attempt)
             else:
                 self._lost(attempt)

@@ -4,6 +4,15 @@ Each service declares its own metrics in its ``metrics.py``; nothing here knows 
 """
 
 from shared.telemetry.logs import bind, configure_logs
-from shared.telemetry.traces import configure_traces, context_of, current_traceparent, span, trace_id
+from shared.telemetry.traces import attach, configure_traces, context_of, current_traceparent, span, trace_id
 
-__all__ = ["bind", "configure_logs", "configure_traces", "context_of", "current_traceparent", "span", "trace_id"]
+__all__ = [
+    "attach",
+    "bind",
+    "configure_logs",
+    "configure_traces",
+    "context_of",
+    "current_traceparent",
+    "span",
+    "trace_id",
+]

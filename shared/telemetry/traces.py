@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -45,6 +45,16 @@ def span(
         yield current
 
 
+@contextlib.contextmanager
+def attach(parent: Context) -> Iterator[None]:
+    """Belong to another trace for the time of the context, as its logs do, without a span of one's own."""
+    token = context.attach(parent)
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
 def current_traceparent() -> str:
     """Return the W3C traceparent of the current span; empty where there is none."""
     carrier: dict[str, str] = {}
@@ -59,8 +69,8 @@ def context_of(carrier: Mapping[str, str]) -> Context:
 
 def trace_id() -> str:
     """Return the id of the current trace as 32 hex digits; empty where there is none."""
-    context = trace.get_current_span().get_span_context()
-    return format(context.trace_id, "032x") if context.is_valid else ""
+    current = trace.get_current_span().get_span_context()
+    return format(current.trace_id, "032x") if current.is_valid else ""
 
 
 def _exporter(endpoint: str) -> Any:

@@ -190,18 +190,23 @@ OBJECTS = {
     "schedule": "timezone",
 }
 #: Read only together with another choice; the case in which each is rendered is named there.
-BASES: dict[str, dict[str, Any]] = {
-    "everything": {"storage.bucket": "", "storage.volume.existingClaim": ""},
-    "gke": {"triton.external.url": ""},
-    "external": {"redis.external.existingSecret": "", "storage.bucket": ""},
-    "kind": {"storage.volume.existingClaim": "", "storage.bucket": "", "publicUrl": "", "fullnameOverride": ""},
-    "keda": {
-        "images.digests": {},
-        "redis.existingSecret": "",
-        "priorityClasses.serving": "",
-        "priorityClasses.working": "",
-    },
-}
+BASES: list[tuple[str, dict[str, Any]]] = [
+    ("everything", {"storage.bucket": "", "storage.volume.existingClaim": "", "frontend.service.type": "NodePort"}),
+    ("gke", {"triton.external.url": ""}),
+    ("external", {"redis.external.existingSecret": "", "storage.bucket": ""}),
+    ("external", {}),
+    ("kind", {"storage.volume.existingClaim": "", "storage.bucket": "", "publicUrl": "", "fullnameOverride": ""}),
+    ("kind", {"autoscaler.enabled": False}),
+    (
+        "keda",
+        {
+            "images.digests": {},
+            "redis.existingSecret": "",
+            "priorityClasses.serving": "",
+            "priorityClasses.working": "",
+        },
+    ),
+]
 
 
 def _marked(number: int, path: Path_, value: Any) -> Any:
@@ -268,7 +273,7 @@ def test_no_value_is_unread(tmp_path: Path) -> None:
     tree, marks = _everything_marked()
     assert len(marks) > 150
     text = ""
-    for case, kept in BASES.items():
+    for case, kept in BASES:
         given = copy.deepcopy(tree)
         for path, value in kept.items():
             *head, last = path.split(".")
