@@ -38,7 +38,7 @@ chaos: dev triton ## Kill parts of the suite at random and count what was lost
 	@$(BIN)/python -m pytest -q tests/chaos
 
 docs: dev ## Build the documentation into site/, warnings as errors
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 serve-docs: dev ## Show the documentation at http://127.0.0.1:8088 while you write
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8088
