@@ -134,7 +134,7 @@ AUTOSCALER = (
     one("Decisions", "ops", rate("kiosk_autoscaler_decisions_total", "target, code"), "{{target}} {{code}}"),
     one("Present decision", "short", f"max by (target, code) (kiosk_autoscaler_state{{{NS}}} == 1)", "{{target}} {{code}}"),
     one("Changes", "ops", rate("kiosk_autoscaler_changes_total", "target, direction"), "{{target}} {{direction}}"),
-    spread("From backlog to patch", "kiosk_autoscaler_reaction_seconds", "target", "{{target}}"),
+    Panel("From backlog to patch", "s", tuple((f"histogram_quantile({share}, sum by (le, target) (kiosk_autoscaler_reaction_seconds_bucket{{{NS}}}))", f"{name} {{{{target}}}}") for share, name in ((0.5, "p50"), (0.99, "p99"))), "Since the autoscaler's start: changes are rare."),
     one("Held", "short", latest("kiosk_autoscaler_held", "target"), "{{target}}", about="1 while something cannot be read."),
     one("Queue empty in", "s", latest("kiosk_autoscaler_empty_in_seconds", "target"), "{{target}}", about="-1: unknown."),
     spread("One look at all targets", "kiosk_autoscaler_look_seconds"),

@@ -65,6 +65,7 @@ async def test_panels_rules_and_alerts(tmp_path: Path, own_redis: RedisServer, t
     program("prometheus")
     async with running_stack(tmp_path, own_redis, triton_environment) as stack:
         with running_prometheus(tmp_path, stack.scraped, quick(rules())) as prometheus:
+            await _set_memory(stack, 1_000_000_000)
             load = asyncio.create_task(stack.load(0.25))
             try:
                 await until(lambda: not empty(prometheus), lambda: empty(prometheus))
@@ -75,6 +76,12 @@ async def test_panels_rules_and_alerts(tmp_path: Path, own_redis: RedisServer, t
             finally:
                 load.cancel()
                 await asyncio.gather(load, return_exceptions=True)
+
+
+async def _set_memory(stack: Stack, limit: int) -> None:
+    client = Redis.from_url(stack.redis.url)
+    await client.config_set("maxmemory", limit)
+    await client.aclose()
 
 
 async def fires(prometheus: Prometheus, *names: str) -> None:
@@ -146,10 +153,10 @@ async def poison(stack: Stack, prometheus: Prometheus) -> None:
 async def full_redis(stack: Stack, prometheus: Prometheus) -> None:
     client = Redis.from_url(stack.redis.url)
     used = int((await client.info("memory"))["used_memory"])
-    await client.config_set("maxmemory", int(used / 0.9))
-    await fires(prometheus, "KioskRedisMemory")
-    await client.config_set("maxmemory", 0)
     await client.aclose()
+    await _set_memory(stack, int(used / 0.9))
+    await fires(prometheus, "KioskRedisMemory")
+    await _set_memory(stack, 1_000_000_000)
 
 
 async def no_redis(stack: Stack, prometheus: Prometheus) -> None:
