@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -33,10 +34,11 @@ class Explainer:
         self._told: dict[str, tuple[str, int | None]] = {}
         self._written: dict[str, float] = {}
         self._unwritten: dict[str, str] = {}
+        self._new: list[tuple[Target, Decision]] = []
         self._said: dict[tuple[str, str], float] = {}
         self._labels: dict[str, _Gauges] = {}
 
-    async def tell(self, target: Target, seen: Observation, decision: Decision) -> None:
+    def tell(self, target: Target, seen: Observation, decision: Decision) -> None:
         """Tell of a decision; one that repeats the last changes only the figures."""
         gauges = self._labels.setdefault(target.name, _Gauges(target))
         gauges.set(seen, decision)
@@ -59,7 +61,7 @@ class Explainer:
             wanted=decision.wanted,
             going=list(decision.retire) or None,
         )
-        await self._scaler.explain(target, decision)
+        self._new.append((target, decision))
 
     def _say(self, target: Target, decision: Decision) -> Any:
         """Return the level to log at: where nothing is changed, the same again within a minute is a detail."""
@@ -71,12 +73,15 @@ class Explainer:
         return log.warning if decision.code in ("hold", "unservable", "over-budget") else log.info
 
     async def publish(self) -> None:
-        """Write what is new to Redis."""
+        """Write what is new to Redis, and only then where the scaler tells it, which may take long."""
         try:
             await self._store.tell_decisions(self._unwritten)
         except Retry:  # said already where the queues could not be read
-            return
-        self._unwritten.clear()
+            pass
+        else:
+            self._unwritten.clear()
+        new, self._new = self._new, []
+        await asyncio.gather(*(self._scaler.explain(target, decision) for target, decision in new))
 
 
 def described(target: Target, seen: Observation, decision: Decision) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class Loop:
                 )
             else:
                 self._count(target, decision, began)
-        await self._explainer.tell(target, seen, decision)
+        self._explainer.tell(target, seen, decision)
 
     async def _carry_out(self, target: Target, decision: Decision) -> Decision:
         """Mark, confirm, remove; or add. Workers that turned out to hold something stay and work on."""
