@@ -138,7 +138,7 @@ def test_every_variable_is_read(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_service_takes_the_charts_values(service: str) -> None:
-    """The real settings, loaded from the rendered environment, are the defaults of the code but for what the chart sets."""
+    """The settings loaded from the rendered environment are the defaults of the code but for what the chart sets."""
     module = generate()
     case = "gke" if service == "autoscaler" else "kind"
     given = {name: value for name, value in _environment(service, case).items() if value is not None}
