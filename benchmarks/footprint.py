@@ -32,9 +32,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder))
     for row in rows:
-        print(
-            f"{row['metric']:<32} {row['ours']:>10.2f} {row['unit']:<4} target {row['target']:g} {'ok' if row['ok'] else 'MISSED'}"
-        )
+        verdict = "ok" if row["ok"] else "MISSED"
+        print(f"{row['metric']:<32} {row['ours']:>10.2f} {row['unit']:<4} target {row['target']:g} {verdict}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
     return 0

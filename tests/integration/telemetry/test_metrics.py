@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,23 @@ async def frozen_worker(stack: Stack, prometheus: Prometheus) -> None:
         await fires(prometheus, "KioskQueueStuck", "KioskNothingConsumed", "KioskPartDown")
     finally:
         process.send_signal(signal.SIGCONT)
-    await fires(prometheus, "KioskLeasesLost", "KioskJobsLate")
+    await fires(prometheus, "KioskJobsLate")
+    # A counter that first appears has not grown yet, so it takes more than one freeze.
+    freezing = asyncio.create_task(_freeze_again(process))
+    try:
+        await fires(prometheus, "KioskLeasesLost")
+    finally:
+        freezing.cancel()
+        await asyncio.gather(freezing, return_exceptions=True)
+        process.send_signal(signal.SIGCONT)
+
+
+async def _freeze_again(process: subprocess.Popen[bytes]) -> None:
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        await pause(5.0)
+        process.send_signal(signal.SIGCONT)
+        await pause(2.0)
 
 
 async def broken_model(stack: Stack, prometheus: Prometheus) -> None:
