@@ -233,7 +233,7 @@ finish = function(id, from, to, by, facts, progress, there)
     child_finished(parent)
   else
     local after = expiry_after(id, retention)
-    if after and after ~= '' then call('ZADD', P .. 'expiry', NOW + tonumber(after) * 1000, id) end
+    if tonumber(after) then call('ZADD', P .. 'expiry', NOW + tonumber(after) * 1000, id) end
   end
   hint('autoscaler')
 end
@@ -247,11 +247,22 @@ local function bury(id, from, by, reason)
   hint('janitor')
 end
 
+-- A queue entry or lease that is no sound job is moved aside; it never stops a queue.
+local function set_aside(id, kind)
+  call('ZADD', P .. 'dead:' .. kind, NOW, id)
+  hint('janitor')
+end
+
 -- After a loss: back to the front of the queue, or buried once the losses are used up.
 -- delay: ms until it may be claimed again. Returns 'requeued' or 'buried'.
 local function lose(id, from, by, text, delay)
   local key, kind = job_key(id), type_of(id)
-  local losses = call('HINCRBY', key, 'losses', 1)
+  local losses = redis.pcall('HINCRBY', key, 'losses', 1)
+  if type(losses) == 'table' then
+    call('HSET', key, 'status', 'failed', 'reason', 'The record of this job was damaged.')
+    set_aside(id, kind)
+    return 'aside'
+  end
   local f = call('HMGET', key, 'max_attempts', 'owner', 'priority', 'attempt')
   note(id, 'attempt ' .. (f[4] or '?') .. ' ' .. text)
   local most = tonumber(f[1]) or 3
@@ -268,10 +279,4 @@ local function lose(id, from, by, text, delay)
     enqueue(id, kind, f[2] or 'anonymous', tonumber(f[3]) or 0, true)
   end
   return 'requeued'
-end
-
--- A queue entry or lease that is no sound job is moved aside; it never stops a queue.
-local function set_aside(id, kind)
-  call('ZADD', P .. 'dead:' .. kind, NOW, id)
-  hint('janitor')
 end

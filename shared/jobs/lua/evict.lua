@@ -11,7 +11,7 @@ for _, id in ipairs(call('SMEMBERS', P .. 'held:' .. worker)) do
       reply[#reply + 1] = lose(id, f[1], by, 'lost its worker ' .. worker .. ', which is gone', 0)
     else
       move(id, f[1], 'new', by)
-      enqueue(id, type_of(id), f[3], tonumber(f[4]) or 0, true)
+      enqueue(id, type_of(id), f[3] or 'anonymous', tonumber(f[4]) or 0, true)
       reply[#reply + 1] = 'released'
     end
   end

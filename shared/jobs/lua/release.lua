@@ -8,7 +8,7 @@ for i = 3, #ARGV, 2 do
   if owns(f[1], f[2], ARGV[i + 1]) then
     leave_lease(id, type_of(id), worker)
     move(id, f[1], 'new', worker)
-    enqueue(id, type_of(id), f[3], tonumber(f[4]) or 0, true)
+    enqueue(id, type_of(id), f[3] or 'anonymous', tonumber(f[4]) or 0, true)
     released = released + 1
   else
     not_held(worker, id, f[1], f[5])

@@ -262,3 +262,38 @@ async def test_an_event_ends_the_wait_of_a_parked_worker(store: JobStore, notifi
         await submitted(store)
         assert await watch.wait(5)
         assert len(await claimed(store, "w1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("losses", "many"),
+        ("attempt", "x"),
+        ("owner", None),
+        ("priority", "high"),
+        ("retention", "soon"),
+        ("status", None),
+    ],
+)
+async def test_a_damaged_record_stops_nobody_else(store: JobStore, field: str, value: str | None) -> None:
+    """Whatever a hash lost while its job ran: it ends or is moved aside, and the next job is served."""
+    clock = {"now": 1_000_000}
+    slow = JobStore(store.redis, store.prefix, 0, lambda: str(clock["now"]))
+    broken, sound = await submitted(slow), await submitted(slow)
+    both = await claimed(slow, count=2)
+    key = f"{store.prefix}job:{broken}"
+    if value is None:
+        await store.redis.hdel(key, field)
+    else:
+        await store.redis.hset(key, field, value)
+    clock["now"] += 15_000
+    outcomes, due = await slow.reclaim("j")
+    assert {job_id for job_id, _outcome in outcomes} == {held.id for held in both}
+    assert dict(outcomes)[sound] == "requeued"
+    assert due is None
+    again: list[str] = []
+    for _ in range(3):
+        again += [held.id for held in await claimed(slow, "w2", 2)]
+    assert sound in again
+    for held in [held for held in both if held.id == broken]:
+        await slow.complete("w1", (Held(held.id, held.attempt + 1), {}))
