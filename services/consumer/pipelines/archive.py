@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import posixpath
 import shutil
@@ -62,7 +63,11 @@ async def _split(job: Job, tools: Tools) -> Outcome:
             f"The archive holds no image; allowed are {', '.join(IMAGES)}.{_told(skipped)}", code="no-image"
         )
     async with tools.stage("pre-processing", 0):
-        names = await each((_store(tools, source, member, n) for n, member in enumerate(members)), _MEMBERS)
+        stored = await each((_store(tools, source, member, n) for n, member in enumerate(members)), _MEMBERS)
+    skipped = [*skipped, *(answer for answer in stored if isinstance(answer, Skipped))]
+    sound = [(name, member) for name, member in zip(stored, members, strict=True) if isinstance(name, str)]
+    if not sound:
+        raise InvalidInput(f"No image could be unpacked from the archive.{_told(skipped)}", code="damaged")
     inherited = {name: job.fields[name] for name in _INHERITED if name in job.fields}
     children = [
         (
@@ -74,7 +79,7 @@ async def _split(job: Job, tools: Tools) -> Outcome:
                 "member": member.name,
             },
         )
-        for name, member in zip(names, members, strict=True)
+        for name, member in sound
     ]
     spent = tools.clock.spent()
     facts = {
@@ -91,14 +96,17 @@ def _told(skipped: Sequence[Skipped]) -> str:
     return f" Left out: {first}{' and others' if len(skipped) > 3 else ''}."
 
 
-async def _store(tools: Tools, source: Path, member: Member, number: int) -> str:
+async def _store(tools: Tools, source: Path, member: Member, number: int) -> str | Skipped:
+    """Put a member into storage and return its key; a damaged one is left out, and costs the others nothing."""
     path = tools.scratch / f"member-{number}"
-    await tools.compute(extract_member, source, member, path)
     ending = next((ending for ending in IMAGES if member.name.lower().endswith(ending)), "")
     try:
+        await tools.compute(extract_member, source, member, path)
         return await tools.save(path, f"members/{number}{ending}", "application/octet-stream")
+    except InvalidInput as error:
+        return Skipped(member.name, str(error))
     finally:
-        path.unlink()
+        await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
 async def _gather(tools: Tools, parts: Sequence[Job]) -> Outcome:

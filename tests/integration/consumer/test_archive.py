@@ -59,6 +59,15 @@ async def test_one_bad_image_fails_alone(consumer: Consumer) -> None:
     assert list(parse_qs(job.fields["failures"])) == ["bad=&.tif"]
 
 
+async def test_a_damaged_member_is_left_out_and_told(consumer: Consumer) -> None:
+    image = tiff(cells(96, 96)[0])
+    content = bytearray(zipped({"first.tif": image, "second.tif": image}))
+    content[content.index(b"second.tif") + len("second.tif") + 500] ^= 0xFF  # its checksum no longer fits
+    job = await run(consumer, bytes(content))
+    assert list(await consumer.result(job)) == ["first_batch_0_feature_0.tif"]
+    assert [name for name, _reason in json.loads(job.fields["skipped"])] == ["second.tif"]
+
+
 async def test_an_archive_whose_images_all_fail_is_failed(consumer: Consumer) -> None:
     job = await run(consumer, zipped({"1.tif": b"no", "2.tif": b"neither"}))
     assert job.status == "failed"
