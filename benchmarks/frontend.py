@@ -1,6 +1,6 @@
-"""The front door: uploads, small requests, event streams, the page; ``python -m benchmarks.frontend [PART…]``.
+"""The front door: uploads, small requests, event streams; ``python -m benchmarks.frontend [PART…]``.
 
-Parts: ``uploads``, ``requests``, ``streams``, ``page``; all of them where none is named. The peer of uploads and
+Parts: ``uploads``, ``requests``, ``streams``; all of them where none is named. The peer of uploads and
 requests is a bare aiohttp handler in the same run: it writes what comes to the same disk, or does nothing.
 """
 
@@ -308,17 +308,23 @@ async def _change(store: JobStore, held: list[Held], sent: dict[str, float], sec
     """Change jobs at a steady rate, each only after its last change was heard."""
     started, number = time.perf_counter(), 0
     tasks: set[asyncio.Task[None]] = set()
+    at_once = asyncio.Semaphore(32)  # one connection to Redis each
     while (passed := time.perf_counter() - started) < seconds:
         while number < passed * CHANGES_PER_SECOND:
             one = held[number % len(held)]
             sent[one.id] = time.perf_counter()
             percent = 1 + number // len(held)
-            task = asyncio.create_task(store.advance("bench", one, "predicting", percent))
+            task = asyncio.create_task(_advance(store, one, percent, at_once))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             number += 1
         await asyncio.sleep(0.002)
     await asyncio.gather(*tasks)
+
+
+async def _advance(store: JobStore, held: Held, percent: int, at_once: asyncio.Semaphore) -> None:
+    async with at_once:
+        await store.advance("bench", held, "predicting", percent)
 
 
 # -- all of it --
@@ -361,10 +367,6 @@ async def measure(parts: list[str], front: Server, bare: Server, url: str, folde
             rows += await requests(front, bare, store)
         if "streams" in parts:
             rows += await streams(front, store)
-        if "page" in parts:
-            from benchmarks.page import page
-
-            rows += await asyncio.to_thread(page, f"http://127.0.0.1:{front.port}", url, PREFIX, folder / "storage")
     finally:
         await store.aclose()
     return rows
@@ -383,9 +385,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory(prefix="bench-frontend-") as name, suite(Path(name)) as (front, bare, url):
-        rows = asyncio.run(
-            measure(arguments.parts or ["uploads", "requests", "streams", "page"], front, bare, url, Path(name))
-        )
+        rows = asyncio.run(measure(arguments.parts or ["uploads", "requests", "streams"], front, bare, url, Path(name)))
     tell(rows)
 
 
