@@ -234,7 +234,8 @@ def _ghosts(rng: np.random.Generator, light: NDArray[np.float32], look: Look) ->
         y0, x0 = max(top, 0), max(left, 0)
         y1, x1 = min(top + mask.shape[0], size), min(left + mask.shape[1], size)
         image[y0:y1, x0:x1] += mask[y0 - top : y1 - top, x0 - left : x1 - left]
-    return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)) * np.float32(typical * rng.uniform(0.002, 0.02))
+    blurred = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.float32)
+    return blurred * np.float32(typical * rng.uniform(0.002, 0.02))
 
 
 def _debris(rng: np.random.Generator, size: int, diameter: float) -> NDArray[np.float32]:
