@@ -141,6 +141,7 @@ class Worker:
 
     async def _claim_until_told(self) -> None:
         await self._charge_former_life()
+        self._renew_now.set()  # that also took this life off the list of workers
         while not self._stopping:
             self._claimable.clear()
             free = self._capacity.slots - len(self._running)
