@@ -99,13 +99,15 @@ class Suite:
 
     async def stop_worker_for_longer_than_its_lease(self) -> None:
         name, worker = random.choice(list(self.workers.items()))
-        _signal(worker.pid, signal.SIGSTOP)
+        pid = worker.pid
+        _signal(pid, signal.SIGSTOP)
         began = time.monotonic()
         while time.monotonic() - began < 1.5 * self.lease or await self._holds(name):
             await self.pause(0.1)
             if time.monotonic() - began > 10 * self.lease:
                 break
-        _signal(worker.pid, signal.SIGCONT)
+        if name in self.workers:  # else it died while it was stopped, and another has taken its place
+            _signal(pid, signal.SIGCONT)
 
     async def stop_worker_in_order(self) -> None:
         worker = random.choice(list(self.workers.values()))
