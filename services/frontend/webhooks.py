@@ -44,7 +44,8 @@ _LONGEST_PAUSE = 60.0
 _MOST_AT_ONCE = 1_000
 # Takes a job if its turn has not been renewed meanwhile.
 _TAKE = """
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+local now = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not now or tonumber(now) ~= tonumber(ARGV[2]) then return 0 end
 redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
 return 1
 """
@@ -119,7 +120,7 @@ class Webhooks:
         for job_id in due:
             score = await self._store.redis.zscore(self._name, job_id)
             until = f"{self._now() + _TURN:.3f}"
-            if score is not None and await self._store.redis.eval(_TAKE, 1, self._name, job_id, f"{score:.17g}", until):
+            if score is not None and await self._store.redis.eval(_TAKE, 1, self._name, job_id, repr(score), until):
                 self._begin(job_id)
 
     def _begin(self, job_id: str) -> None:
