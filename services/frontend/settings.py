@@ -24,8 +24,6 @@ class UploadSettings(Group):
     """Parts of one multipart body."""
     concurrent: int = Field(256, ge=1)
     """Uploads received at once in this process; more are told to come again."""
-    deduplicate: bool = True
-    """Whether a second copy of a file of the same owner is dropped in favour of the first."""
 
 
 class JobSettings(Group):
@@ -80,8 +78,6 @@ class Settings(ServiceSettings):
     """Of gs:// results: through this process, or by redirect to a signed address."""
     json_bytes: int = Field(1_000_000, ge=1_000)
     """Bytes of a JSON body."""
-    header_seconds: Seconds = 30.0
-    """s in which a request's headers must arrive."""
     label_viewer: str = ""
     """Address of another viewer's import form, to send results to; {url} in it stands for the result's address."""
     uploads: UploadSettings = UploadSettings()
