@@ -127,9 +127,9 @@ def _ms(seconds: list[float], share: float) -> float:
     return 1000 * seconds[min(len(seconds) - 1, int(share * len(seconds)))]
 
 
-def memory(bench: Bench, _server: RedisServer, options: argparse.Namespace) -> list[Row]:
+def memory(bench: Bench, _server: RedisServer, _options: argparse.Namespace) -> list[Row]:
     """Redis memory of a waiting no-op job."""
-    count = max(1000, 10_000 * options.jobs // 100)
+    count = 10_000
     ours, fields = bench.memory_per_job(OURS, count)
     rows = [row("memory of a waiting job beyond its own fields", "bytes", ours - fields, at_most=1024)]
     for engine in PEERS:

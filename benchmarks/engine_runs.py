@@ -91,12 +91,17 @@ class Bench:
     def memory_per_job(self, engine: Engine, count: int) -> tuple[float, float]:
         """Return bytes of Redis for each waiting job, and bytes of the names and values of its hash (0: none)."""
         self.redis.flushall()
-        before = self.redis.info("memory")["used_memory"]
+        before = self._data_bytes()
         self.submit(engine, count, "bulk" if engine.bulk else "single")
-        used = (self.redis.info("memory")["used_memory"] - before) / count
+        used = (self._data_bytes() - before) / count
         key = next(self.redis.scan_iter(match="*job:noop:*", count=1000), None)
         fields = self.redis.hgetall(key) if key and not engine.packages else {}
         return used, float(sum(len(name) + len(value) for name, value in fields.items()))
+
+    def _data_bytes(self) -> int:
+        """Return the memory that Redis uses, without what its clients' buffers take just now."""
+        memory = self.redis.info("memory")
+        return int(memory["used_memory"] - memory["mem_clients_normal"] - memory.get("mem_clients_slaves", 0))
 
     def throughput(self, engine: Engine, workers: int, jobs: int) -> Throughput:
         """Run waiting no-op jobs with some worker processes; what starting costs is left out."""
