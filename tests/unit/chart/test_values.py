@@ -288,6 +288,10 @@ def test_no_value_is_unread(tmp_path: Path) -> None:
 SWITCHES = [path for path, value in generate().leaves(values()) if isinstance(value, bool) and "settings" not in path]
 
 
+# What has to go along with a switch: the chart refuses a Grafana without a Prometheus.
+TOGETHER = {("observability", "prometheus", "enabled"): ["--set", "observability.grafana.enabled=false"]}
+
+
 @pytest.mark.parametrize("path", SWITCHES, ids=".".join)
 def test_every_switch_does_something(path: Path_) -> None:
     """Turned over, in one of the cases, each yes-or-no value changes what is rendered."""
@@ -295,6 +299,7 @@ def test_every_switch_does_something(path: Path_) -> None:
         given = yaml.safe_load((CHART / "ci" / f"{case}-values.yaml").read_text())
         now = _found(given, path)
         extra = ["--set", "vpn.existingSecret=x,triton.external.url=grpc://x:1,redis.external.url=redis://x:1"]
+        extra += TOGETHER.get(path, [])
         word = json.dumps(not (now if now is not None else _at(values(), path)))
         changed = template("--set", f"{'.'.join(path)}={word}", *extra, case=case)
         if _comparable(changed) != _comparable(template(*extra, case=case)):
