@@ -169,7 +169,8 @@ class Worker:
             return
         strays = await self._store.held(self.name) - self._running.keys()
         jobs = await self._store.get_many(sorted(strays)) if strays else []
-        held = [job.held for job in jobs if job is not None]
+        # One that was given to another meanwhile is the other's: its token is not shown.
+        held = [job.held for job in jobs if job is not None and job.fields.get("updated_by") == self.name]
         if released := await self._store.release(self.name, held):
             self._log.warning("strays-given-back", jobs=released)
         self._strays_looked_for = now
