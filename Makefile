@@ -35,7 +35,7 @@ bench: dev triton ## Run every benchmark and print its table
 	done
 
 chaos: dev triton ## Kill parts of the suite at random and count what was lost
-	@$(BIN)/python -m pytest -q tests/chaos
+	@KIOSK_CHAOS_JOBS=$${KIOSK_CHAOS_JOBS:-10000} $(BIN)/python -m pytest -q tests/chaos
 
 docs: dev ## Build the documentation into site/, warnings as errors
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
