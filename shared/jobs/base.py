@@ -10,6 +10,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
@@ -49,6 +50,8 @@ def errors_by_meaning(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[
 
 
 def _meaning(error: ResponseError) -> Exception:
+    if isinstance(error, NoScriptError):  # restarted between learning the script and running it
+        return Retry("The job store (Redis) was restarted just now.", after=AGAIN_AFTER)
     text = _WORDS.get(type(error), "") + str(error)  # redis-py takes the first word off some errors
     if text.startswith("GONE"):
         return NotFound(f"The file {text[5:]!r} is being deleted; upload it again.", code="upload-gone")

@@ -18,14 +18,16 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.keyspace_notifications import AsyncClusterKeyspaceNotifications, AsyncKeyspaceNotifications
 from redis.keyspace_notifications import KeyspaceChannel
 
-from shared.jobs.connection import AWAY, RedisError, connect, database
+from shared.jobs.connection import AWAY, COMMAND_TIMEOUT, RedisError, connect, database
 from shared.lifecycle import ended
 
 log = structlog.get_logger(__name__)
 
 #: What has to be switched on: keyspace channels for string and hash events.
 NEEDED_EVENTS = "K$h"
-_LONGEST_PAUSE = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+#: Seconds that receiving waits for an event before it looks whether the connection still stands.
+_PERIOD = 5.0
 
 
 class Watch:
@@ -65,7 +67,8 @@ class Notifications:
 
     def __init__(self, url: str, prefix: str) -> None:
         """Prepare; nothing is sent before `run`."""
-        self._client = connect(url, timeout=None)
+        # Waiting for an event has its own timeout; this one bounds what a reconnection may wait for an answer.
+        self._client = connect(url)
         self._database = database(url)
         self._prefix = prefix
         self._watches: dict[str, set[Watch]] = {}
@@ -73,6 +76,8 @@ class Notifications:
         self._ready = asyncio.Event()
         self._told = ""
         self._reconnected = asyncio.Event()
+        self._connection: asyncio.Task[None] | None = None
+        self._pause = _FIRST_PAUSE
         self.reconnections = 0
 
     @contextlib.asynccontextmanager
@@ -103,16 +108,31 @@ class Notifications:
             await ended(switching)
 
     async def _keep_receiving(self) -> None:
-        pause = 0.05
         while True:
+            self._connection = asyncio.create_task(self._receive_until_trouble(), name="receive-notifications")
             try:
-                async with self._connected() as subscriptions:
-                    pause = 0.05
-                    await self._receive(subscriptions)
-            except (*AWAY, RedisError) as error:
-                log.warning("notifications-lost", error=str(error), again_in=round(pause, 2))
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                await asyncio.wait({self._connection})
+            finally:
+                await ended(self._connection)
+            if not self._connection.cancelled():
+                self._connection.result()
+
+    async def _receive_until_trouble(self) -> None:
+        try:
+            async with self._connected() as subscriptions:
+                self._pause = _FIRST_PAUSE
+                await self._receive(subscriptions)
+        except (*AWAY, RedisError, RuntimeError) as error:
+            # RuntimeError: a subscriber and the receiver, which share the connection, both found it broken and both
+            # read from its successor.
+            log.warning("notifications-lost", error=str(error), again_in=round(self._pause, 2))
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1.5))
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _start_anew(self) -> None:
+        """Give the connection up: nobody knows what it is subscribed to."""
+        if self._connection is not None:
+            self._connection.cancel()
 
     async def ready(self) -> None:
         """Wait until the connection stands and everything watched is subscribed."""
@@ -128,7 +148,11 @@ class Notifications:
         subscriptions = _open(self._client, self._silently_reconnected)
         try:
             # A key that never has events keeps the connection subscribed when nobody watches anything.
-            await subscriptions.subscribe(self._channel("none"), *map(self._channel, self._watches))
+            watched = set(self._watches)
+            await subscriptions.subscribe(self._channel("none"), *map(self._channel, watched))
+            while missed := set(self._watches) - watched:  # whoever came meanwhile
+                await subscriptions.subscribe(*map(self._channel, missed))
+                watched |= missed
             self._subscriptions = subscriptions
             self._everybody_reconciles()
             self._ready.set()
@@ -147,7 +171,8 @@ class Notifications:
     async def _receive(self, subscriptions: _Subscriptions) -> None:
         start = len(self._prefix)
         while True:
-            message = await subscriptions.get_message(timeout=5.0)
+            async with asyncio.timeout(_PERIOD + 2 * COMMAND_TIMEOUT):
+                message = await subscriptions.get_message(timeout=_PERIOD)
             if message is not None:
                 for watch in self._watches.get(str(message.key)[start:], ()):
                     watch.set()
@@ -181,9 +206,11 @@ class Notifications:
     async def _subscribe(self, keys: list[str]) -> None:
         if self._subscriptions is None or not keys:
             return
-        # If this fails, the receiving loop finds out and subscribes to all when the connection stands again.
-        with contextlib.suppress(*AWAY, RedisError):
-            await self._subscriptions.subscribe(*map(self._channel, keys))
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                await self._subscriptions.subscribe(*map(self._channel, keys))
+        except (*AWAY, RedisError, RuntimeError):
+            self._start_anew()
 
     async def _remove(self, watch: Watch, keys: tuple[str, ...]) -> None:
         gone = []
@@ -194,8 +221,11 @@ class Notifications:
                 del self._watches[key]
                 gone.append(key)
         if self._subscriptions is not None and gone:
-            with contextlib.suppress(*AWAY, RedisError):
-                await self._subscriptions.unsubscribe(*map(self._channel, gone))
+            try:
+                async with asyncio.timeout(COMMAND_TIMEOUT):
+                    await self._subscriptions.unsubscribe(*map(self._channel, gone))
+            except (*AWAY, RedisError, RuntimeError):
+                self._start_anew()
 
     def _channel(self, key: str) -> KeyspaceChannel:
         return KeyspaceChannel(self._prefix + key, db=self._database)

@@ -109,7 +109,9 @@ def test_its_own_extra_is_enough(service: str) -> None:
         'runpy.run_module(module, run_name="imported")',
         "import importlib\nfor name in module.split(','):\n    importlib.import_module(name)",
     )
-    names = [each for each in modules if not each.endswith("__main__")]
+    # What the autoscaler's folder holds for the console alone is never imported in its own container.
+    elsewhere = ("__main__", "services.autoscaler.simulate")
+    names = [each for each in modules if not each.endswith(elsewhere[0]) and not each.startswith(elsewhere[1])]
     words = [json.dumps(sorted(_locked(service))), json.dumps(folders), ",".join(names)]
     done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -72,7 +72,10 @@ async def suite(url: str) -> AsyncIterator[Suite]:
     try:
         yield it
         assert not worker.done(), "the worker must outlive the trouble"
-        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            if task.done():
+                task.result()  # raises what ended it
+            assert not task.done()
     finally:
         stopping.set()
         await ended(*tasks)
@@ -99,7 +102,7 @@ async def test_a_killed_and_restarted_server_loses_nothing(own_redis: RedisServe
 async def test_a_paused_server_is_waited_for(own_redis: RedisServer) -> None:
     hasty = JobStore(connect(own_redis.url, timeout=0.1), PREFIX)
     async with suite(own_redis.url) as it:
-        await it.store.redis.execute_command("CLIENT", "PAUSE", "1500", "ALL")
+        await it.store.redis.execute_command("CLIENT", "PAUSE", "4000", "ALL")
         with pytest.raises(Retry, match="cannot be reached"):
             await hasty.ping()
         await it.all_done(await it.submit(5))
