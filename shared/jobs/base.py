@@ -18,7 +18,7 @@ from redis.exceptions import (
 
 from shared.errors import InvalidInput, Misconfigured, NotFound, Retry
 from shared.jobs import keys
-from shared.jobs.connection import AWAY, RedisError
+from shared.jobs.connection import AWAY, RedisError, close
 from shared.jobs.model import Held
 from shared.jobs.scripts import Scripts, server_clock
 
@@ -95,7 +95,7 @@ class StoreBase:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self.redis.aclose()
+        await close(self.redis)
 
     def _key(self, job_id: str) -> str:
         return self.prefix + keys.JOB + job_id

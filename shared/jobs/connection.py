@@ -61,6 +61,14 @@ def connect(url: str, *, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
     raise Misconfigured(f"The Redis URL starts with {parts.scheme!r}; allowed are {_FORMS}.")
 
 
+async def close(client: Any) -> None:
+    """Close a client's connections, those to the sentinels that it asks too, which redis-py leaves open."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in getattr(manager, "sentinels", ()):
+        await sentinel.aclose()
+
+
 def database(url: str) -> int:
     """Return the number of the database that a URL names; 0 where it names none."""
     parts = urlsplit(url)
@@ -127,4 +135,4 @@ class _Sending:
             raise
 
 
-__all__ = ["AWAY", "COMMAND_TIMEOUT", "CONNECT_TIMEOUT", "RedisError", "connect", "database", "hide_password"]
+__all__ = ["AWAY", "COMMAND_TIMEOUT", "CONNECT_TIMEOUT", "RedisError", "close", "connect", "database", "hide_password"]

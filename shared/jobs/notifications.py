@@ -18,7 +18,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.keyspace_notifications import AsyncClusterKeyspaceNotifications, AsyncKeyspaceNotifications
 from redis.keyspace_notifications import KeyspaceChannel
 
-from shared.jobs.connection import AWAY, COMMAND_TIMEOUT, RedisError, connect, database
+from shared.jobs.connection import AWAY, COMMAND_TIMEOUT, RedisError, close, connect, database
 from shared.lifecycle import ended
 
 log = structlog.get_logger(__name__)
@@ -140,7 +140,7 @@ class Notifications:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._client.aclose()
+        await close(self._client)
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Subscriptions]:
