@@ -212,7 +212,9 @@ class Model:
         if old is None or old.status not in {states.FAILED, states.CANCELED} or old.parent or old.began_forgetting:
             return False
         self.dead.get(old.type, set()).discard(job_id)
-        self.submit(ModelJob(fresh, old.owner, old.priority, old.max_attempts, old.retention, old.uses))
+        own = {"reason", "total_jobs"}
+        facts = {name: text for name, text in old.facts.items() if name not in own and not name.startswith("output_")}
+        self.submit(ModelJob(fresh, old.owner, old.priority, old.max_attempts, old.retention, old.uses, facts=facts))
         return True
 
     def promote(self, kind: str) -> None:
