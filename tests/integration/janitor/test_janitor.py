@@ -147,6 +147,9 @@ async def test_a_round_in_trouble_is_made_again(store: JobStore) -> None:
 async def test_a_hint_wakes_the_janitor(store: JobStore, notifications: Notifications) -> None:
     job_id = await submitted(store, retention=0.0)
     async with notifications.watch(HINT_JANITOR) as watch:
+        async with asyncio.timeout(20):  # the server may serve another connection before the subscription's
+            while not await store.redis.pubsub_channels(pattern=f"*{store.prefix}{HINT_JANITOR}"):
+                await asyncio.sleep(0)
         await store.cancel(job_id, "someone")
         assert await watch.wait(10)
 
