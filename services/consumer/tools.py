@@ -179,12 +179,18 @@ class Tools:
             metrics.stage_seconds.labels(self.job.type, stage).observe(seconds)
         return {
             **self.clock.facts(),
-            "total_time": f"{self.clock.total:.6f}",
+            "total_time": f"{self._total_time():.6f}",
             "predict_retries": str(self.retries),
             "total_jobs": "1",
             "cleanup_time": "0",
             "children_upload_time": "0",
         }
+
+    def _total_time(self) -> float:
+        """Return the seconds of this attempt; where parts were waited for, those since the job was submitted."""
+        if "total_jobs" in self.job.fields:  # written when it was split
+            return max(self.clock.total, time.time() - int(self.job.fields["created_ms"]) / 1000)
+        return self.clock.total
 
 
 async def each(work: Iterable[Coroutine[Any, Any, T]], limit: int) -> list[T]:
