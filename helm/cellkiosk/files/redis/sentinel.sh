@@ -21,5 +21,7 @@ sentinel parallel-syncs kiosk 1
 END
   mv "$file.new" "$file"
 fi
-# A name that cannot be looked up yet ends the sentinel: the first pod may still be on its way.
-until "$server" "$file" --sentinel; do sleep 1; done
+# A name that cannot be looked up yet ends the sentinel: the first pod may still be on its way. The shell is process 1
+# meanwhile, so it passes on the signal to stop.
+trap 'trap "" TERM; kill "$!"; wait; exit 0' TERM
+until "$server" "$file" --sentinel & wait "$!"; do sleep 1; done

@@ -37,7 +37,7 @@ spec:
       labels:
         {{- include "cellkiosk.labels" (list . "redis") | nindent 8 }}
       annotations:
-        checksum/config: {{ printf "%s%s" (include "redis.conf" .) (.Files.Get "files/redis/server.sh") | sha256sum }}
+        checksum/config: {{ printf "%s%s%s" (include "redis.conf" .) (.Files.Get "files/redis/server.sh") (.Files.Get "files/redis/sentinel.sh") | sha256sum }}
         {{- if $values.exporter.enabled }}
         {{- include "cellkiosk.scrape" (list . "9121") | nindent 8 }}
         {{- end }}
