@@ -93,7 +93,7 @@ class Tools:
 
     async def fetch(self, name: str = "") -> Path:
         """Bring an object, by default the job's input, to a local file; on one machine it is there already."""
-        name = name or self.job.fields.get("input_file_name", "")
+        name = name or self.job.input_object
         if not name:
             raise InvalidInput("The job names no input file.", code="no-input")
         path = self.bench.storage.local_path(name)

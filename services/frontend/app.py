@@ -12,6 +12,7 @@ from services.frontend.catalogue import Catalogue
 from services.frontend.context import FRONTEND, Frontend
 from services.frontend.hub import Hub
 from services.frontend.settings import Settings
+from services.frontend.sharing import Sharing
 from services.frontend.submission import Desk
 from services.frontend.tracing import traced
 from services.frontend.tus import Tus
@@ -35,7 +36,7 @@ def make_frontend(
         store=store,
         storage=storage,
         catalogue=catalogue,
-        uploads=Uploads(settings.uploads, storage),
+        uploads=Uploads(settings.uploads, storage, store),
         desk=Desk(store, catalogue, settings.jobs, settings.quotas),
         hub=hub,
         gate=Gate(settings, store),
@@ -56,7 +57,8 @@ def make_app(front: Frontend) -> web.Application:
     for method, path, handler in compat.ROUTES:
         _add(app, method, path, handler)
     add_routes(app, ROUTES)
-    app.add_routes(Tus(open_partials(front.storage), front.settings.uploads, _owner).routes())
+    sharing = Sharing(front.store, front.storage)
+    app.add_routes(Tus(open_partials(front.storage), front.settings.uploads, _owner, sharing.settle).routes())
     pages.add_pages(app)
     app.router.add_get("/results/{root}/{rest:.+}", objects.result)
     app.router.add_get("/uploads/{name:.+}", objects.upload)

@@ -33,8 +33,15 @@ async def result(request: web.Request) -> web.StreamResponse:
 
 
 async def upload(request: web.Request) -> web.StreamResponse:
-    """Serve an uploaded file."""
-    return await send(request, f"uploads/{request.match_info['name']}")
+    """Serve an uploaded file; equal ones are one object under several names."""
+    key = f"uploads/{request.match_info['name']}"
+    try:
+        return await send(request, key)
+    except NotFound:
+        shared = await frontend(request).store.shared(key)
+        if shared is None:
+            raise
+        return await send(request, shared.object, _name(key))
 
 
 async def send(request: web.Request, key: str, filename: str = "") -> web.StreamResponse:

@@ -9,16 +9,16 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
-import structlog
 from aiohttp import web
 
 from services.frontend import metrics, sniff
 from services.frontend.multipart import Multipart, Part, boundary_of
 from services.frontend.settings import UploadSettings
+from services.frontend.sharing import Sharing
 from shared.errors import InvalidInput, KioskError, NotFound, Retry
+from shared.jobs import JobStore
+from shared.jobs.sharing import SharedUpload
 from shared.storage import Storage
-
-log = structlog.get_logger(__name__)
 
 #: Folder in storage where all uploads are.
 UPLOADS = "uploads/"
@@ -50,10 +50,12 @@ class Found:
 class Uploads:
     """Receives files for one frontend."""
 
-    def __init__(self, settings: UploadSettings, storage: Storage) -> None:
+    def __init__(self, settings: UploadSettings, storage: Storage, store: JobStore) -> None:
         """Store what comes in."""
         self._settings = settings
         self._storage = storage
+        self._store = store
+        self._sharing = Sharing(store, storage)
         self._running = 0
         self._known: dict[str, tuple[float, Found]] = {}
 
@@ -72,9 +74,8 @@ class Uploads:
             key = f"{UPLOADS}{secrets.token_hex(16)}{_ending(name) or kind.endings[0]}"
             about = {"owner": owner, "name": name}
             stored = await self._storage.put(key, _after(head, limited), kind.media_type, about)
-        metrics.uploads.labels("stored").inc()
+            await self._sharing.settle(stored, name, owner)
         self._remember(Found(key, name, owner))
-        log.info("file-stored", key=key, size=stored.size, owner=owner)
         return Upload(key, name, stored.size, stored.sha256, kind.media_type)
 
     def multipart(self, request: web.Request) -> Multipart:
@@ -112,11 +113,16 @@ class Uploads:
         known = self._known.get(key)
         if known is not None and time.monotonic() - known[0] < _REMEMBERED:
             return known[1]
+        shared: SharedUpload | None = None
         try:
             about = (await self._storage.stat(key)).metadata
         except NotFound:
-            return None
-        found = Found(key, about.get("name") or key.rsplit("/", 1)[-1], about.get("owner"))
+            shared = await self._store.shared(key)
+            if shared is None:
+                return None
+            about = (await self._storage.stat(shared.object)).metadata
+        name = shared.name if shared else about.get("name")
+        found = Found(key, name or key.rsplit("/", 1)[-1], about.get("owner"))
         self._remember(found)
         return found
 

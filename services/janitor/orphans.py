@@ -49,7 +49,7 @@ class Orphans:
         return None
 
     async def batches(self) -> AsyncIterator[list[str]]:
-        """Yield the names of objects that no job knows, some at a time."""
+        """Yield the names of objects that may be unknown to every job, some at a time."""
         for folder in ("uploads/", "output/"):
             batch: list[str] = []
             async for found in self._storage.list(folder):
@@ -66,14 +66,17 @@ class Orphans:
         return old and found.deployment == self._storage.deployment
 
     async def _unknown(self, names: list[str]) -> list[str]:
-        """Return the objects that no job knows: as an upload it reads, or as a result under its number."""
+        """Return the objects that are not results of a job; which uploads are wanted is known when they are doomed."""
         numbers = {name: match[1] for name in names if (match := _OUTPUT.match(name))}
         known = await self._store.known_roots(sorted(set(numbers.values())))
-        used = await self._store.used([name for name in names if name not in numbers])
-        return [name for name in names if name not in used and numbers.get(name) not in known]
+        return [name for name in names if numbers.get(name) not in known]
+
+    async def doomed(self, names: list[str], *, look: bool = False) -> list[str]:
+        """Mark those of some objects that nobody wants, or only look which they are; return them in order."""
+        return sorted(await self._store.doom(*names, grace=self._settings.grace, look=look))
 
     async def _remove(self, names: list[str]) -> None:
-        for name in sorted(await self._store.doom(*names)):
+        for name in await self.doomed(names):
             if await self._storage.delete(name):
                 metrics.objects.labels("orphan").inc()
                 log.info("orphan-deleted", object=name)

@@ -25,8 +25,9 @@ async def preview(store: JobStore, storage: Storage, settings: Settings) -> Asyn
     for worker in await store.workers():
         if worker.absent > settings.absent and not worker.held:
             yield f"take the worker {worker.id} off the lists: it said nothing for {worker.absent:.0f} s"
-    async for batch in Orphans(store, storage, settings.name, settings.orphans).batches():
-        for name in batch:
+    orphans = Orphans(store, storage, settings.name, settings.orphans)
+    async for batch in orphans.batches():
+        for name in await orphans.doomed(batch, look=True):
             yield f"delete {storage.url(name)}: no job knows it"
 
 
@@ -34,8 +35,9 @@ async def _forgetting(store: JobStore, storage: Storage, job_id: str) -> AsyncIt
     yield f"forget {job_id}: its retention is over"
     job = await store.get(job_id) if is_id(job_id) else None
     for name in job.uses if job else ():
-        if await store.users(name) <= {job_id}:
-            yield f"delete {storage.url(name)}: only {job_id} reads it"
+        if await store.users(name) <= {job_id} and not await store.others(name):
+            shared = await store.shared(name)
+            yield f"delete {storage.url(shared.object if shared else name)}: only {job_id} reads it"
     async for found in storage.list(output_prefix(job_id)):
         if found.deployment == storage.deployment:
             yield f"delete {storage.url(found.key)}: a result of {job_id}"

@@ -38,6 +38,8 @@ _SHAPES: dict[str, tuple[str, bool]] = {
     keys.EXPIRE_AFTER: ("hash", True),
     keys.DOOMED: ("set", False),
     keys.USES: ("set", True),
+    keys.CONTENT: ("hash", True),
+    keys.UPLOAD: ("hash", False),
     keys.OWNED: ("zset", True),
     keys.BATCH: ("zset", True),
     keys.IDEMPOTENCY: ("string", False),
@@ -56,8 +58,8 @@ _SHAPES: dict[str, tuple[str, bool]] = {
     keys.SPENT: ("string", False),
     keys.WEBHOOKS: ("zset", False),
 }
-#: Keys that belong to the one job that they are named by, or name one job as their value.
-_OF_ONE_JOB = (keys.HISTORY, keys.CHILDREN, keys.OPEN, keys.IDEMPOTENCY)
+#: Keys that belong to the one job or upload that they are named by, or name one job as their value.
+_OF_ONE = (keys.HISTORY, keys.CHILDREN, keys.OPEN, keys.IDEMPOTENCY, keys.UPLOAD)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Auditor:
             owners.add(owner)
         elif kind == keys.DEPTH:
             self._owners.setdefault(rest, set())
-        if kind in _OF_ONE_JOB:
+        if kind in _OF_ONE:
             for finding in await self._check(kind, rest, [rest]):
                 yield finding
         elif _SHAPES[kind][1]:

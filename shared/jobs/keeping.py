@@ -89,9 +89,15 @@ class Keeping(StoreBase):
         return int(await self._run("forget", self._now(), job_id, *deleted))
 
     @errors_by_meaning
-    async def doom(self, *objects: str) -> set[str]:
-        """Mark objects that no job names, so that none can name them while they are deleted; return those marked."""
-        return set(await self._run("doom", self._now(), *objects)) if objects else set()
+    async def doom(self, *objects: str, grace: float = 0, look: bool = False) -> set[str]:
+        """Mark objects that nobody wants, so that no job can name them while they are deleted; return those marked.
+
+        Args:
+            objects: as they are in storage.
+            grace: s for which an upload is wanted though no job named it yet.
+            look: only tell which would be marked.
+        """
+        return set(await self._run("doom", self._now(), ms(grace), int(look), *objects)) if objects else set()
 
     @errors_by_meaning
     async def absolve(self, *objects: str) -> None:

@@ -4,7 +4,8 @@ All names below follow the deployment's prefix, ``{kiosk}:`` by default. The bra
 touch several job types at once, so on Redis Cluster all keys of one deployment share one slot.
 
 A *job id* is ``<type>:<32 hex digits>``, for a child ``<type>:<hex of its parent>.<number>``; the scripts derive
-every other name from it. Times are milliseconds since 1970, by the clock of the Redis server.
+every other name from it. An upload is named by its key in storage; *sum* is the SHA-256 of its bytes and the ending of
+its name: equal uploads of one owner share the object of the first. Times are milliseconds since 1970, by the clock of the Redis server.
 
 | key                     | type   | written by                 | read by               | life                           |
 |-------------------------|--------|----------------------------|-----------------------|--------------------------------|
@@ -26,7 +27,9 @@ every other name from it. Times are milliseconds since 1970, by the clock of the
 | expiry                  | zset   | every ending, expire       | janitor               | root job ids by the time they are forgotten; 0: that has begun |
 | expire_after            | hash   | expire of an unfinished job| every ending          | id to seconds; until the job ends              |
 | doomed                  | set    | forget, doom               | submit, janitor       | objects about to be deleted    |
-| uses:<object>           | set    | submit, forget             | forget, janitor       | ids of the jobs that name the object           |
+| uses:<object>           | set    | submit, forget             | forget, janitor       | ids of the jobs that name the object, or the upload |
+| content:<owner>:<sum>   | hash   | share                      | submit, forget, janitor | with the object that holds these bytes: its name under `object`; the name of each upload of them to its time, until its last job is forgotten or none came |
+| upload:<name>           | hash   | share                      | submit, frontend      | with its name in content: (the object's own: with the object); `content` and the file's `name` for people |
 | owned:<owner>           | zset   | submit, forget             | frontend              | root job ids of an owner by creation           |
 | batch:<batch>           | zset   | submit, forget             | frontend              | job ids of a batch by creation |
 | idempotency:<owner>:<k> | string | submit                     | submit                | id; with its job               |
@@ -55,6 +58,7 @@ QUEUE, DELAYED, DEPTH, LEASES = "queue:", "delayed:", "depth:", "leases:"
 HELD, WORKERS, WORKER, RETIRING, IDLE = "held:", "workers", "worker:", "retiring", "idle:"
 DEAD, EXPIRY, EXPIRE_AFTER, DOOMED, USES = "dead:", "expiry", "expire_after", "doomed", "uses:"
 OWNED, BATCH, IDEMPOTENCY, TYPES, MODELS = "owned:", "batch:", "idempotency:", "types", "models"
+CONTENT, UPLOAD = "content:", "upload:"
 WAKE, HINT_AUTOSCALER, HINT_JANITOR = "wake:", "hint:autoscaler", "hint:janitor"
 KINDS, TURN = "kinds", "turn:"
 AUTOSCALER, SCHEMA = "autoscaler", "schema"

@@ -53,7 +53,7 @@ class NewJob:
         priority: -100..100, higher first among the owner's jobs.
         max_attempts: losses after which it is buried.
         retention: seconds that the finished job is kept; None keeps it until somebody expires it.
-        uses: objects in storage that it reads and that go with the last job that names them.
+        uses: uploads that it reads; their objects go with the last job that names them.
         idempotency_key: the same key of the same owner returns the same job; empty for none.
         batch: the batch that it belongs to; empty for none.
     """
@@ -97,6 +97,7 @@ RESERVED_FIELDS = frozenset(
         "idempotency_key",
         "batch",
         "uses",
+        "stored_as",
         "parent",
         "part",
         "revived_from",
@@ -159,8 +160,13 @@ class Job:
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """The objects that it reads and that go with the last job that names them."""
+        """The uploads that it reads; their objects go with the last job that names them."""
         return tuple(json.loads(self.fields.get("uses", "[]")))
+
+    @property
+    def input_object(self) -> str:
+        """The object that it reads: of equal uploads there is only one, under the name of the first; empty: none."""
+        return self.fields.get("stored_as") or self.fields.get("input_file_name", "")
 
     @property
     def options(self) -> dict[str, Any]:

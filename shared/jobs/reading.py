@@ -85,15 +85,6 @@ class Reading(StoreBase):
         return set(await self.redis.smembers(self.prefix + keys.USES + object_name))
 
     @errors_by_meaning
-    async def used(self, objects: Sequence[str]) -> set[str]:
-        """Return those of some objects that a job names."""
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for name in objects:
-                pipe.exists(self.prefix + keys.USES + name)
-            answers = await pipe.execute()
-        return {name for name, there in zip(objects, answers, strict=True) if there}
-
-    @errors_by_meaning
     async def kinds(self) -> list[str]:
         """Return every job type that ever had a job, announced or not, in the order of the alphabet."""
         return sorted(await self.redis.smembers(self.prefix + keys.KINDS))

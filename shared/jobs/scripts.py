@@ -18,7 +18,7 @@ _FOLDER = Path(__file__).parent / "lua"
 #: Scripts that make the data grow for good. All others must work on a server whose memory is full, or nothing could
 #: ever be ended and forgotten there: Redis lets a script go on that has written before it would be refused, so they
 #: begin with a write that changes nothing.
-_GROWING = ("submit", "split", "revive", "due", "queues")
+_GROWING = ("submit", "split", "revive", "share", "due", "queues")
 _ROOM = "call('DEL', P .. 'hint:room')\n"
 
 

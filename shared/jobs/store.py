@@ -11,10 +11,11 @@ from shared.jobs.connection import connect, database
 from shared.jobs.keeping import Keeping
 from shared.jobs.reading import Reading
 from shared.jobs.registry import Registry
+from shared.jobs.sharing import Sharing
 from shared.jobs.working import Working
 
 
-class JobStore(Reading, Working, Keeping, Registry):
+class JobStore(Reading, Working, Keeping, Sharing, Registry):
     """The jobs of one deployment.
 
     All methods raise `Retry` when Redis is away, full or read-only.

@@ -220,6 +220,10 @@ class GcsStorage:
     async def aclose(self) -> None:
         await self.to.aclose()
 
+    async def record_sha256(self, key: str, sha256: str) -> Stat:
+        """Write the SHA-256 of an object down that came without one."""
+        return await self._patch(key, {SHA256: sha256})
+
     # -- parts of put --
 
     async def _in_pieces(

@@ -19,20 +19,18 @@ import os
 import shutil
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from shared.errors import KioskError, NotFound
+from shared.storage.digests import Digests
 from shared.storage.file import FileStorage, file_chunks
 from shared.storage.names import OWN
 from shared.storage.offload import off_loop
 from shared.storage.partial import Partial, Progress, checked_id, conflict, mismatch, read, unknown, written
 from shared.storage.protocol import BLOCK, Chunks, Stored
 from shared.storage.trouble import as_ours
-
-_REMEMBERED = 1000
 
 
 class FilePartials:
@@ -41,7 +39,7 @@ class FilePartials:
     def __init__(self, storage: FileStorage) -> None:
         self._storage = storage
         self._root = storage.folder / OWN / "partial"
-        self._digests = _Digests()
+        self._digests = Digests()
 
     async def create(self, partial: Partial) -> None:
         with as_ours("write"):
@@ -238,34 +236,6 @@ class _Appending:
         mine = os.fstat(self._file.fileno())
         if there is None or there.st_ino != mine.st_ino or mine.st_size != self.offset:
             raise conflict(self.offset, mine.st_size)
-
-
-class _Digests:
-    """Checksums of what this process appended, so that a file need not be read once more when it is complete."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[int, Any]] = OrderedDict()
-
-    def taken(self, upload: str, offset: int) -> Any:
-        """Return the digest of the first ``offset`` bytes, for one writer to carry on; None if it is not known."""
-        position, digest = self._known.pop(upload, (-1, None))
-        if offset == 0:
-            return hashlib.sha256()
-        return digest if position == offset else None
-
-    def keep(self, upload: str, offset: int, digest: Any) -> None:
-        if digest is not None:
-            self._known[upload] = (offset, digest)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-
-    def final(self, upload: str, length: int) -> str:
-        """Return the SHA-256 of the whole; empty if it is not known."""
-        position, digest = self._known.pop(upload, (-1, None))
-        return str(digest.hexdigest()) if position == length and digest is not None else ""
-
-    def forget(self, upload: str) -> None:
-        self._known.pop(upload, None)
 
 
 async def _blocks(chunks: Chunks, rest: Callable[[bytes], None]) -> AsyncIterator[bytes]:

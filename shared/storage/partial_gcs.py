@@ -17,8 +17,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
 from shared.errors import NotFound
+from shared.storage.digests import Digests
 from shared.storage.gcs import MOST_COMPOSED, GcsStorage
 from shared.storage.names import OWN
+from shared.storage.offload import off_loop
 from shared.storage.partial import Partial, Progress, checked_id, conflict, mismatch, read, unknown, written
 from shared.storage.protocol import Chunks, Stat, Stored, read_all
 
@@ -32,6 +34,7 @@ class GcsPartials:
     def __init__(self, storage: GcsStorage) -> None:
         self._storage = storage
         self._own = GcsStorage(storage.to, f"{storage.prefix}{OWN}/partial/", storage.deployment)
+        self._digests = Digests()
 
     async def create(self, partial: Partial) -> None:
         await self._own.put(f"{partial.id}/about", written(partial), "application/json")
@@ -51,13 +54,15 @@ class GcsPartials:
 
     async def append(self, partial: Partial, offset: int, chunks: Chunks) -> int:
         await self._refuse_another(partial, offset)
-        stream = _Breakable(chunks)
+        digest = self._digests.taken(partial.id, offset)
+        stream = _Breakable(chunks if digest is None else _summed(chunks, digest))
         while not stream.over:
             part = stream.take(PART)
             first = await anext(part, b"")
             if first:
                 stored = await self._own.put(_part_key(partial, offset), _with(first, part))
                 offset += stored.size
+        self._digests.keep(partial.id, offset, digest)  # not where storing failed: it knows more than is stored
         if stream.trouble is not None:
             raise stream.trouble
         return offset
@@ -101,12 +106,23 @@ class GcsPartials:
             made = await self._composed(partial, key, content_type, metadata)
         except NotFound:  # the parts are gone: it was finished before, perhaps by one who was then killed
             made = await self._storage.stat(key)
+        sha256 = made.sha256 or self._digests.final(partial.id, partial.length) or await self._digest(key)
+        if not made.sha256:
+            made = await self._storage.record_sha256(key, sha256)
         await self.create(dataclasses.replace(partial, key=key))
         await self._own.delete_prefix(f"{partial.id}/parts/")
         await self._own.delete_prefix(f"{partial.id}/joined/")
         return Stored(key, made.size, made.sha256, made.etag)
 
+    async def _digest(self, key: str) -> str:
+        """Work out the SHA-256 of what came through more than one frontend, or was joined: it is read once more."""
+        digest = hashlib.sha256()
+        async for chunk in self._storage.get(key):
+            await off_loop(digest.update, chunk)
+        return digest.hexdigest()
+
     async def remove(self, upload: str) -> bool:
+        self._digests.forget(upload)
         there = await self._own.delete(f"{checked_id(upload)}/about")
         await self._own.delete_prefix(f"{upload}/")
         return there
@@ -216,5 +232,5 @@ async def _with(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes
 
 async def _summed(chunks: Chunks, digest: hashlib._Hash) -> AsyncIterator[bytes]:
     async for chunk in chunks:
-        digest.update(chunk)
+        await off_loop(digest.update, chunk)
         yield chunk

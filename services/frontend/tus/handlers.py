@@ -18,6 +18,7 @@ from services.frontend.tus import protocol
 from services.frontend.tus.body import Body
 from services.frontend.tus.protocol import PATH, VERSION
 from shared.errors import InvalidInput, KioskError, NotFound
+from shared.storage import Stored
 from shared.storage.partial import Partial, Partials, Progress
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ class Tus:
         partials: Partials,
         settings: UploadSettings,
         owner: Callable[[web.Request], str],
+        settle: Callable[[Stored, str, str], Awaitable[None]],
         *,
         life: float = 86_400.0,
         clock: Callable[[], float] = time.time,
@@ -51,12 +53,14 @@ class Tus:
             partials: where.
             settings: limits.
             owner: tells whose a request is; one owner's uploads do not exist for others.
+            settle: is told of each new file, with its name and its owner.
             life: s after its last byte in which an unfinished upload can be resumed.
             clock: Unix time in s.
         """
         self._partials = partials
         self._settings = settings
         self._owner = owner
+        self._settle = settle
         self._life = life
         self._clock = clock
 
@@ -242,8 +246,7 @@ class Tus:
         key = f"uploads/{partial.id}{_ending(name) or kind.endings[0]}"
         about = {"owner": partial.owner, "name": name}
         stored = await self._partials.finish(partial, key, kind.media_type, about)
-        metrics.uploads.labels("stored").inc()
-        log.info("file-stored", key=key, size=stored.size, owner=partial.owner, resumable=True)
+        await self._settle(stored, name, partial.owner)
         return await self._partials.find(partial.id)
 
     async def _forget(self, partial: Partial) -> None:

@@ -115,6 +115,26 @@ check['idempotency:'] = function()
   if repair then call('DEL', name) end
 end
 
+-- An upload and its content name each other; so does the object, as long as the content is there.
+check['content:'] = function(member)
+  local upload = call('HGET', name, member)
+  if not upload then return end
+  if member ~= 'object' then upload = member end
+  local object = call('HGET', name, 'object')
+  if object and content_of(upload) == name then return end
+  found('content-without-upload', member, kind .. rest .. ' names it, but it is not known as an upload of these bytes')
+  if not repair then return end
+  if object and member ~= 'object' then call('HDEL', name, member) else call('DEL', name) end
+end
+
+check['upload:'] = function()
+  if call('EXISTS', name) == 0 then return end
+  local content = content_of(rest)
+  if content and (call('HEXISTS', content, rest) == 1 or call('HGET', content, 'object') == rest) then return end
+  found('left-over', rest, kind .. rest .. ' belongs to no known bytes')
+  if repair then call('DEL', name) end
+end
+
 check['expire_after'] = function(id)
   if call('HEXISTS', name, id) == 0 then return end
   local status = status_of(id)

@@ -14,7 +14,7 @@ for _ = 1, tonumber(ARGV[2]) do
   local first_use = look + 8
   local n_uses = tonumber(ARGV[look + 7])
   for i = first_use, first_use + n_uses - 1 do
-    if call('SISMEMBER', P .. 'doomed', ARGV[i]) == 1 and not known_as(ARGV[look], ARGV[look + 1], ARGV[look + 5]) then
+    if call('SISMEMBER', P .. 'doomed', object_of(ARGV[i])) == 1 and not known_as(ARGV[look], ARGV[look + 1], ARGV[look + 5]) then
       return redis.error_reply('GONE ' .. ARGV[i])
     end
   end
@@ -54,8 +54,10 @@ for _ = 1, tonumber(ARGV[2]) do
     end
     local uses = {}
     for i = first_use, first_use + n_uses - 1 do
+      local object = object_of(ARGV[i])
       call('SADD', P .. 'uses:' .. ARGV[i], id)
       uses[#uses + 1] = ARGV[i]
+      if object ~= ARGV[i] then push(fields, 'stored_as', object) end
     end
     if #uses > 0 then
       fields[#fields + 1] = 'uses'

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.jobs import JobStore, Notifications
+from shared.jobs import JobStore, NewJob, Notifications
+from shared.jobs.model import new_id
 from tests.fixtures.consumer import Consumer, cells, labels_of, running_consumer, tiff
 
 STANDINS = Path(__file__).parents[3] / "benchmarks" / "models"
@@ -42,6 +43,18 @@ async def test_an_image_becomes_labels_at_its_own_size(consumer: Consumer) -> No
         assert float(job.fields[name]) >= 0
     assert job.fields["failures"] == ""
     assert job.fields["progress"] == "100"
+
+
+async def test_an_upload_that_shares_the_object_of_an_earlier_one_is_read_there(consumer: Consumer) -> None:
+    image, truth = cells(96, 96)
+    storage, store = consumer.bench.storage, consumer.bench.store
+    await storage.put("uploads/first.tif", tiff(image))
+    for name in ("uploads/first.tif", "uploads/second.tif"):
+        await store.share("anonymous", "sum", ".tif", name, "cells.tif")
+    facts = {"input_file_name": "uploads/second.tif", "original_name": "cells.tif", "options": "{}"}
+    (answer,) = await store.submit(NewJob(new_id("segmentation"), facts, uses=("uploads/second.tif",)))
+    (labels,) = (await consumer.result(await consumer.ended(answer.id))).values()
+    assert labels_of(labels).max() == truth.max()
 
 
 @pytest.mark.parametrize(

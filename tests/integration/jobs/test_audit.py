@@ -167,6 +167,25 @@ async def plant_held_by_another(store: JobStore) -> str:
     return job_id
 
 
+async def plant_content_without_upload(store: JobStore) -> str:
+    for name in ("uploads/a.tif", "uploads/b.tif"):
+        await store.share("ann", "sum", ".tif", name, "cells.tif")
+    await store.redis.delete(f"{store.prefix}upload:uploads/b.tif")
+    return "uploads/b.tif"
+
+
+async def plant_content_without_object(store: JobStore) -> str:
+    await store.share("ann", "sum", ".tif", "uploads/a.tif", "cells.tif")
+    await store.redis.hdel(f"{store.prefix}content:ann:sum.tif", "object")
+    return "uploads/a.tif"
+
+
+async def plant_upload_without_content(store: JobStore) -> str:
+    await store.share("ann", "sum", ".tif", "uploads/a.tif", "cells.tif")
+    await store.redis.delete(f"{store.prefix}content:ann:sum.tif")
+    return "uploads/a.tif"
+
+
 @pytest.mark.parametrize(
     ("plant", "code"),
     [
@@ -189,6 +208,9 @@ async def plant_held_by_another(store: JobStore) -> str:
         (plant_left_over, "left-over"),
         (plant_expiry_of_a_running_job, "expiry-without-job"),
         (plant_held_by_another, "held-though-not-running"),
+        (plant_content_without_upload, "content-without-upload"),
+        (plant_content_without_object, "content-without-upload"),
+        (plant_upload_without_content, "left-over"),
     ],
 )
 async def test_a_planted_fault_is_found_and_repaired(store: JobStore, plant: Plant, code: str) -> None:
