@@ -8,11 +8,13 @@ import contextlib
 import datetime as dt
 import os
 import time
+from dataclasses import replace
 
 from services.console import output, reach
 from services.console.cost.nodes import Bill, read_bill
-from services.console.cost.prices import load
-from services.console.cost.shares import Division, Use, divide, use_of
+from services.console.cost.shares import Division, JobUse, divide, use_of
+from shared.costs import Use
+from shared.costs.prices import load
 from shared.errors import InvalidInput, Misconfigured
 from shared.jobs import Job, JobStore
 
@@ -38,12 +40,14 @@ def main(options: argparse.Namespace) -> int:
     shown += [("idle", f"{division.idle:.4f}", _percent(division.idle, division.total))]
     output.table(f"Costs of the last {options.hours:g} h", (options.by, "cost", "share"), shown)
     output.say(f"\nBill: {division.total:.4f}")
+    if warning := load(options.prices).warning():
+        output.say(warning)
     return 0
 
 
 def _sums(division: Division, by: str) -> dict[str, float]:
     if by == "job":
-        return {share.use.job: share.total for share in division.shares}
+        return {share.of.job: share.total for share in division.shares}
     return division.by(by)
 
 
@@ -61,21 +65,27 @@ async def _divided(options: argparse.Namespace) -> Division:
     elif options.machine:
         machine, _, gpu = options.machine.partition(",")
         money = options.hours * prices.hour(machine, gpu, spot=options.spot)
-        bill = Bill(0.0, money, 0.0) if gpu else Bill(money, 0.0, 0.0)
+        seconds = options.hours * 3600
+        bill = Bill(0.0, money, 0.0, gpu_seconds=seconds) if gpu else Bill(money, 0.0, 0.0, cpu_seconds=seconds)
     else:
         raise Misconfigured("Nobody says what this runs on: name --prometheus or --machine.")
     async with contextlib.aclosing(reach.store(reach.suite(options))) as store:
         uses = await _uses(store, begin)
     if not bill.gpu_nodes:  # the models ran on the CPUs, and their time is paid there
-        uses = [Use(u.job, u.owner, u.batch, 0.0, u.cpu_seconds + u.gpu_seconds, u.bytes) for u in uses]
-    seconds = options.hours * 3600
-    return divide(bill, uses, gpu_seconds=seconds, cpu_seconds=seconds)
+        uses = [replace(each, use=_on_cpu(each.use)) for each in uses]
+    elif not bill.cpu_nodes:  # one machine with a GPU does all of it, and is paid by the GPU's hour
+        uses = [replace(each, use=replace(each.use, cpu_seconds=0.0)) for each in uses]
+    return divide(bill, uses, gpu_seconds=bill.gpu_seconds, cpu_seconds=bill.cpu_seconds)
 
 
-async def _uses(store: JobStore, begin: float) -> list[Use]:
+def _on_cpu(use: Use) -> Use:
+    return replace(use, gpu_seconds=0.0, cpu_seconds=use.cpu_seconds + use.gpu_seconds)
+
+
+async def _uses(store: JobStore, begin: float) -> list[JobUse]:
     """Return what the root jobs used that ended since a time; parts are counted in their parents."""
     names = [name async for name in store.all_ids() if "." not in name]
-    found: list[Use] = []
+    found: list[JobUse] = []
     for start in range(0, len(names), 500):
         jobs = await store.get_many(names[start : start + 500])
         found += [use_of(job) for job in jobs if job is not None and _ended_since(job, begin)]

@@ -1,4 +1,4 @@
-"""``kiosk status``: what runs, what waits, who works, and what the autoscaler decided and why."""
+"""``kiosk status``: what runs, what waits, who works, who spent what, and what the autoscaler decided and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import contextlib
 import json
 from typing import Any
 
-from services.console import output, reach
+from services.console import output, reach, spend
 from services.console.up import probes
 from services.console.up.place import Running
 from shared.jobs import JobStore
@@ -43,6 +43,7 @@ async def _look(running: Running) -> dict[str, Any]:
             "queues": [vars(queue) for queue in queues.values()],
             "workers": [vars(worker) for worker in workers],
             "models": await store.models(),
+            "spend": await spend.read(store),
             "decisions": [json.loads(text) for text in (await store.decisions()).values()],
         }
 
@@ -86,6 +87,7 @@ def _show(seen: dict[str, Any]) -> None:
             for w in seen["workers"]
         ],
     )
+    spend.show(seen["spend"])
     for decision in seen["decisions"]:
         output.say(
             f"\n{decision['target']}: {decision['replicas']} of {decision['wanted']} wanted. {decision['reason']}"

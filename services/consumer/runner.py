@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from services.consumer import metrics
 from services.consumer.bench import Bench
 from services.consumer.pipeline import Pipeline
 from services.consumer.tools import Tools
-from services.consumer.worker import Done, Outcome
-from shared.errors import Misconfigured
+from services.consumer.worker import Done, Failed, Outcome, Split
+from shared.costs import Use, total
+from shared.errors import InvalidInput, Misconfigured
 from shared.jobs import Job
 
 
@@ -36,9 +39,27 @@ class Runner:
         except OSError as error:
             raise Misconfigured(f"The scratch folder {scratch} cannot be written: {error.strerror}.") from error
         try:
-            outcome = await self._pipelines[job.type].run(job, Tools(job, self._bench, scratch))
+            outcome = await _with_use(self._pipelines[job.type], Tools(job, self._bench, scratch))
         finally:
             await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
         if isinstance(outcome, Done):
             metrics.job_seconds.labels(job.type).observe(max(0.0, time.time() - int(job.fields["created_ms"]) / 1000))
         return outcome
+
+
+#: The fact that keeps what a job used until it was split; what its end tells includes it.
+_UNTIL_SPLIT = "used_until_split"
+
+
+async def _with_use(pipeline: Pipeline[Any], tools: Tools) -> Outcome:
+    """Run a pipeline, and add to what its end tells what the job used, its parts included."""
+    try:
+        outcome = await pipeline.run(tools.job, tools)
+    except InvalidInput as error:
+        outcome = Failed(str(error))
+    if isinstance(outcome, Split):
+        return replace(outcome, facts={**outcome.facts, _UNTIL_SPLIT: json.dumps(tools.used.facts())})
+    earlier: list[Use | None] = []
+    if split := tools.job.fields.get(_UNTIL_SPLIT):
+        earlier = [Use.of(json.loads(split)), *(Use.of(part.fields) for part in await tools.parts())]
+    return replace(outcome, facts={**total((tools.used, *earlier)).facts(), **outcome.facts})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import posixpath
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from services.consumer.bench import Bench
 from services.consumer.clock import StageClock
 from services.consumer.reading import Decoded
 from services.consumer.settings import Settings
+from shared.costs import Use, total
 from shared.dense import ModelCard
 from shared.errors import InvalidInput
 from shared.jobs import Job
@@ -51,6 +53,7 @@ class Tools:
         scratch: a folder of this attempt's own, removed after it.
         clock: seconds of each stage.
         retries: requests to the model server that had to be repeated.
+        used: seconds and bytes so far.
     """
 
     job: Job
@@ -58,7 +61,9 @@ class Tools:
     scratch: Path
     clock: StageClock = field(default_factory=StageClock)
     retries: int = 0
+    used: Use = field(default_factory=Use)
     _told: tuple[str, float] = ("", 0.0)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def settings(self) -> Settings:
@@ -87,7 +92,18 @@ class Tools:
         """Call a function of arrays in the worker's pool of threads, towards the time of a stage if one is named."""
         loop = asyncio.get_running_loop()
         with self.clock.stage(_STAGE[stage]) if stage else contextlib.nullcontext():
-            return await loop.run_in_executor(self.bench.pool, function, *arguments)
+            return await loop.run_in_executor(self.bench.pool, self._metered, function, *arguments)
+
+    def _metered(self, function: Callable[..., T], *arguments: Any) -> T:
+        began = time.thread_time()
+        try:
+            return function(*arguments)
+        finally:
+            self._use(cpu_seconds=time.thread_time() - began)
+
+    def _use(self, **more: float) -> None:
+        with self._lock:
+            self.used = total((self.used, Use(**more)))
 
     # Input
 
@@ -102,12 +118,16 @@ class Tools:
             await self.bench.storage.download(name, path)
         elif not await asyncio.to_thread(path.is_file):
             raise InvalidInput("The uploaded file is no longer there; upload it again.", code="input-gone")
-        metrics.bytes_in.labels(self.job.type).inc(path.stat().st_size)
+        size = path.stat().st_size
+        metrics.bytes_in.labels(self.job.type).inc(size)
+        self._use(bytes_in=size)
         return path
 
     async def read(self, path: Path, dimension_order: str = "") -> Decoded:
         """Decode an image file in a helper process; its pixels are a file that is mapped, not held."""
-        return await self.bench.decoder.decode(path, self.scratch / "image.npy", dimension_order=dimension_order)
+        decoded = await self.bench.decoder.decode(path, self.scratch / "image.npy", dimension_order=dimension_order)
+        self._use(cpu_seconds=decoded.cpu_seconds)
+        return decoded
 
     async def image(self, dimension_order: str = "") -> Decoded:
         """Bring and decode the job's input, telling both: how most pipelines begin."""
@@ -141,7 +161,14 @@ class Tools:
         asking = span("model request", kind=SpanKind.CLIENT, model=card.name)
         with metrics.model_seconds.labels(card.name).time(), self.clock.stage("prediction"), asking:
             return await self.bench.models.predict(
-                card.name, card.version, block, window, zoom, timeout=patience, on_retry=lambda _: self._retried(card)
+                card.name,
+                card.version,
+                block,
+                window,
+                zoom,
+                timeout=patience,
+                on_retry=lambda _: self._retried(card),
+                on_used=lambda seconds: self._use(gpu_seconds=seconds),
             )
 
     def _retried(self, card: ModelCard) -> None:
@@ -167,6 +194,7 @@ class Tools:
         key = self.key(name)
         stored = await self.bench.storage.put(key, path, content_type)
         metrics.bytes_out.labels(self.job.type).inc(stored.size)
+        self._use(bytes_out=stored.size)
         return key
 
     def url(self, key: str) -> str:

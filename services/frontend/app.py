@@ -20,6 +20,7 @@ from services.frontend.uploads import Uploads
 from services.frontend.v1.routes import ROUTES
 from services.frontend.v1.routing import add_routes
 from services.frontend.webhooks import Webhooks
+from shared.costs import rates
 from shared.jobs import JobStore, Notifications
 from shared.storage import Storage
 from shared.storage.partial import open_partials
@@ -28,7 +29,11 @@ from shared.storage.partial import open_partials
 def make_frontend(
     settings: Settings, store: JobStore, storage: Storage, notifications: Notifications | None
 ) -> Frontend:
-    """Put the parts together; nothing runs yet."""
+    """Put the parts together; nothing runs yet.
+
+    Raises:
+        Misconfigured: a machine named for the costs has no price.
+    """
     catalogue = Catalogue(store)
     hub = Hub(store, notifications, settings.redis.reconcile)
     return Frontend(
@@ -41,6 +46,7 @@ def make_frontend(
         hub=hub,
         gate=Gate(settings, store),
         webhooks=Webhooks(settings.webhooks, store, hub),
+        rates=rates(settings.cost),
     )
 
 

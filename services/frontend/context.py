@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from services.frontend.settings import Settings
+from shared.costs import Rates
 from shared.jobs import JobStore
 from shared.storage import Storage
 
@@ -33,6 +34,7 @@ class Frontend:
     hub: Hub
     gate: Gate
     webhooks: Webhooks
+    rates: Rates | None = None
 
 
 FRONTEND: web.AppKey[Frontend] = web.AppKey("frontend", Frontend)

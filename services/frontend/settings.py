@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from shared.auth.settings import AuthSettings
+from shared.costs import CostSettings
 from shared.settings import Group, Port, Seconds, ServiceSettings
 
 
@@ -85,6 +86,7 @@ class Settings(ServiceSettings):
     auth: AuthSettings = AuthSettings()
     quotas: QuotaSettings = QuotaSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    cost: CostSettings = CostSettings()
 
     @property
     def on_loopback(self) -> bool:

@@ -57,6 +57,7 @@ _SHAPES: dict[str, tuple[str, bool]] = {
     keys.AUTH_SECRET: ("string", False),
     keys.SPENT: ("string", False),
     keys.WEBHOOKS: ("zset", False),
+    keys.USAGE: ("hash", False),
 }
 #: Keys that belong to the one job or upload that they are named by, or name one job as their value.
 _OF_ONE = (keys.HISTORY, keys.CHILDREN, keys.OPEN, keys.IDEMPOTENCY, keys.UPLOAD)

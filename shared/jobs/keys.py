@@ -45,6 +45,7 @@ its name: equal uploads of one owner share the object of the first. Times are mi
 | auth:keys               | hash   | keys (console)             | frontend              | until revoked; id of an API key to its facts as JSON |
 | auth:secret             | string | first frontend             | frontend              | for ever; signs sign-in cookies                |
 | spent:<owner>:<hour>    | string | frontend                   | frontend              | two hours; bytes uploaded in that hour         |
+| usage:<day>             | hash   | every ending               | console               | 400 days; <what>:<owner> to what the jobs used that ended on that day (UTC) |
 | webhooks                | zset   | frontend                   | frontend              | while a job has calls to make: id by when another frontend may take over |
 | schema                  | string | every service at its start | every service         | for ever; version of this table |
 """
@@ -63,3 +64,4 @@ WAKE, HINT_AUTOSCALER, HINT_JANITOR = "wake:", "hint:autoscaler", "hint:janitor"
 KINDS, TURN = "kinds", "turn:"
 AUTOSCALER, SCHEMA = "autoscaler", "schema"
 AUTH_KEYS, AUTH_SECRET, SPENT, WEBHOOKS = "auth:keys", "auth:secret", "spent:", "webhooks"
+USAGE = "usage:"

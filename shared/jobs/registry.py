@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -110,6 +111,15 @@ class Registry(StoreBase):
     async def decisions(self) -> dict[str, str]:
         """Return the autoscaler's last decision of each target, as JSON."""
         return dict(await self.redis.hgetall(self.prefix + keys.AUTOSCALER))
+
+    @errors_by_meaning
+    async def usage(self, day: dt.date) -> dict[str, dict[str, float]]:
+        """Return by owner what the jobs used that ended on a day (UTC): names of `shared.costs.Use`, and ``jobs``."""
+        found: dict[str, dict[str, float]] = {}
+        for name, value in (await self.redis.hgetall(f"{self.prefix}{keys.USAGE}{day:%Y-%m-%d}")).items():
+            what, _, owner = name.partition(":")
+            found.setdefault(owner, {})[what] = float(value)
+        return found
 
     @errors_by_meaning
     async def ping(self) -> None:

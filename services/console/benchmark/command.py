@@ -19,7 +19,7 @@ from services.console.benchmark.document import document, name_of
 from services.console.benchmark.drive import Run, drive
 from services.console.benchmark.plan import Plan, of
 from services.console.cost.nodes import Bill, read_bill
-from services.console.cost.prices import Prices, load
+from shared.costs.prices import Prices, load
 from shared.errors import InvalidInput, KioskError, NotFound
 from shared.settings import ServiceSettings
 from shared.settings import load as load_settings
@@ -92,6 +92,8 @@ async def _run(options: argparse.Namespace, plan: Plan, prices: Prices, storage:
     bill = await _bill(options, plan, run, prices)
     made = document(plan, run, bill, prices.name)
     _show(made)
+    if bill is not None and (warning := prices.warning()):
+        sys.stderr.write(f"{warning}\n")
     name = name_of(plan)
     path = (options.out or Path()) / name
     await asyncio.to_thread(_write, path, made)

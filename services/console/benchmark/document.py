@@ -38,7 +38,8 @@ def document(plan: Plan, run: Run, bill: Bill | None, prices: str = "") -> dict[
         "job_data": jobs,
         "stages": {name: distribution(values) for name in TIMES if (values := _all(jobs, name))},
         "bytes": {"uploaded": run.uploaded, "downloaded": run.downloaded},
-        "gpu_seconds": 0.0 if plan.gpus == 0 else sum(_all(jobs, "prediction_time")),
+        "gpu_seconds": 0.0 if plan.gpus == 0 else sum(_used(job, "gpu_seconds", "prediction_time") for job in run.jobs),
+        "cpu_seconds": sum(_used(job, "cpu_seconds") for job in run.jobs),
         "attempts": sum(int(job.get("attempt") or 0) for job in run.jobs),
         "statuses": {word: sum(job["status"] == word for job in jobs) for word in ("done", "failed", "canceled")},
         "gpus": plan.gpus,
@@ -84,6 +85,11 @@ def flat(value: object) -> list[float]:
 
 def _all(jobs: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     return [value for job in jobs for value in flat(job.get(name))]
+
+
+def _used(job: Mapping[str, Any], *names: str) -> float:
+    """Return the first of some fields that a job tells; an older server told the time of a stage only."""
+    return next((sum(found) for name in names if (found := flat(job.get(name)))), 0.0)
 
 
 def _record(plan: Plan, job: Mapping[str, Any]) -> dict[str, Any]:

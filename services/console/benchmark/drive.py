@@ -33,6 +33,10 @@ FIELDS = (
     "children_upload_time",
     "reason",
     "attempt",
+    "gpu_seconds",
+    "cpu_seconds",
+    "bytes_in",
+    "bytes_out",
     "model",
     "model_version",
 )

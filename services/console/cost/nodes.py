@@ -9,17 +9,18 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 
-from services.console.cost.prices import Prices
+from shared.costs.prices import Prices
 from shared.errors import InvalidInput, Retry
 
 _MACHINE = ("label_node_kubernetes_io_instance_type", "label_beta_kubernetes_io_instance_type")
 _GPU = ("label_cloud_google_com_gke_accelerator",)
 _SPOT = ("label_cloud_google_com_gke_spot", "label_cloud_google_com_gke_preemptible")
+_CPU_CAPACITY = ("kube_node_status_capacity_cpu_cores", 'kube_node_status_capacity{resource="cpu"}')
 _GPU_CAPACITY = ("kube_node_status_capacity_nvidia_gpu_cards", 'kube_node_status_capacity{resource="nvidia_com_gpu"}')
 #: Of what the nodes sent to one another and outside, in bytes over the span.
 _TRAFFIC = "sum(increase(container_network_transmit_bytes_total[{seconds:.0f}s]))"
@@ -40,20 +41,33 @@ class Node:
     spot: bool
     begin: float
     end: float
+    cpus: float = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it was there."""
+        return max(0.0, self.end - self.begin)
 
     def cost(self, prices: Prices) -> float:
         """Return what it cost."""
-        hours = max(0.0, self.end - self.begin) / 3600
-        return hours * prices.hour(self.machine, self.gpu, self.gpus, spot=self.spot)
+        return self.seconds / 3600 * prices.hour(self.machine, self.gpu, self.gpus, spot=self.spot)
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What a span of time cost, in the currency of the price list."""
+    """What a span of time cost, in the currency of the price list.
+
+    Attributes:
+        cpu_nodes, gpu_nodes, network: money.
+        cpu_seconds: paid seconds of the processors of the CPU nodes, all together.
+        gpu_seconds: paid seconds of all GPUs together.
+    """
 
     cpu_nodes: float
     gpu_nodes: float
     network: float
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0
 
     @property
     def total(self) -> float:
@@ -68,6 +82,8 @@ def bill(nodes: Iterable[Node], prices: Prices, sent_bytes: float = 0.0) -> Bill
         sum(node.cost(prices) for node in nodes if not node.gpu),
         sum(node.cost(prices) for node in nodes if node.gpu),
         sent_bytes / 1e9 * prices.of("network", "zone") if sent_bytes else 0.0,
+        cpu_seconds=sum(node.seconds * node.cpus for node in nodes if not node.gpu),
+        gpu_seconds=sum(node.seconds * node.gpus for node in nodes if node.gpu),
     )
 
 
@@ -97,25 +113,27 @@ async def read_nodes(query: Query, begin: float, end: float) -> list[Node]:
     infos = await query("query", {"query": f"kube_node_info{span}", "time": f"{end}"})
     created = _values(await query("query", {"query": f"kube_node_created{span}", "time": f"{end}"}))
     gpus: dict[str, float] = {}
-    for name in _GPU_CAPACITY:
-        gpus |= _values(await query("query", {"query": f"{name}{span}", "time": f"{end}"}))
+    cpus: dict[str, float] = {}
+    for names, found in ((_GPU_CAPACITY, gpus), (_CPU_CAPACITY, cpus)):
+        for name in names:
+            found |= _values(await query("query", {"query": f"{name}{span}", "time": f"{end}"}))
     if not labels and not infos:
         raise Retry("Prometheus saw no node in that time: is it the one that scrapes kube-state-metrics?")
     known = {series["metric"].get("node", ""): series["metric"] for series in labels}
     unlabelled = sorted({series["metric"].get("node", "") for series in infos} - known.keys())
-    found: dict[str, Node] = {}
+    nodes: dict[str, Node] = {}
     for series in labels:
-        node = _node(series, begin, end, created, gpus)
-        earlier = found.get(node.name)  # a series begins anew when any of its labels changes
-        found[node.name] = node if earlier is None else _joined(earlier, node)
+        node = replace(_node(series, begin, end, created, gpus), cpus=cpus.get(series["metric"].get("node", ""), 1.0))
+        earlier = nodes.get(node.name)  # a series begins anew when any of its labels changes
+        nodes[node.name] = node if earlier is None else _joined(earlier, node)
     if unlabelled:
         raise InvalidInput(_no_labels(unlabelled[0]))
-    return list(found.values())
+    return list(nodes.values())
 
 
 def _joined(one: Node, other: Node) -> Node:
     first, last = sorted((one, other), key=lambda node: node.begin)
-    return Node(last.name, last.machine, last.gpu, last.gpus, last.spot, first.begin, max(first.end, last.end))
+    return replace(last, begin=first.begin, end=max(first.end, last.end))
 
 
 def _node(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.consumer.inference.protocol import Models, OnRetry, not_found
+from services.consumer.inference.sharing import OnUsed, SharedTime
 from shared.dense import ModelCard, Net, predict, read_card
 from shared.dense.weights import load_net
 from shared.errors import InvalidInput, Misconfigured, NotFound, Retry
@@ -36,6 +37,7 @@ class OnnxServer:
         self._nets: dict[tuple[str, str], tuple[tuple[float, ...], Net]] = {}
         self._loading = threading.Lock()
         self._pool = ThreadPoolExecutor(BLOCKS_AT_ONCE, thread_name_prefix="inference")
+        self._time = SharedTime()
         self._in_flight = 0
 
     @property
@@ -58,12 +60,14 @@ class OnnxServer:
         *,
         timeout: float,
         on_retry: OnRetry | None = None,  # noqa: ARG002 there is nobody else to ask
+        on_used: OnUsed | None = None,
     ) -> NDArray[np.uint8]:
         loop = asyncio.get_running_loop()
         self._in_flight += 1
         try:
-            async with asyncio.timeout(timeout):
-                return await loop.run_in_executor(self._pool, self._predict, model, version, block, window, zoom)
+            with self._time.request(on_used):
+                async with asyncio.timeout(timeout):
+                    return await loop.run_in_executor(self._pool, self._predict, model, version, block, window, zoom)
         except TimeoutError as error:
             raise Retry(f"The model gave no result within {timeout:.0f} s.") from error
         finally:

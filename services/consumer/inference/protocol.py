@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.consumer.inference.sharing import OnUsed
 from shared.dense import ModelCard
 from shared.errors import NotFound
 
@@ -41,11 +42,13 @@ class ModelServer(Protocol):
         *,
         timeout: float,
         on_retry: OnRetry | None = None,
+        on_used: OnUsed | None = None,
     ) -> NDArray[np.uint8]:
         """The maps of one block, as ``shared.dense.predict`` gives them: uint8 (K, h, w).
 
         ``block`` is (H, W, C) in uint8, uint16 or float32; ``window`` float32 (C, 2); ``timeout`` in seconds covers
-        all tries; ``on_retry`` is called with the reason before each further try.
+        all tries; ``on_retry`` is called with the reason before each further try, ``on_used`` after each try with
+        the seconds of the server that were this request's.
 
         Raises InvalidInput if the block does not fit the model, NotFound if there is no such model, Retry if there
         was no answer in time.

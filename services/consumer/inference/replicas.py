@@ -12,6 +12,7 @@ import structlog
 from tritonclient.grpc.aio import InferenceServerClient
 
 from services.consumer.inference.shared import SharedBlocks
+from services.consumer.inference.sharing import SharedTime
 from shared.errors import Retry
 
 Address = tuple[str, int]
@@ -42,6 +43,7 @@ class Replica:
         self.client = InferenceServerClient(self.target, channel_args=CHANNEL)
         self.blocks = SharedBlocks(self.client, host)
         self.outstanding = 0
+        self.time = SharedTime()
         self.mending = asyncio.Lock()
         self.mended: dict[str, float] = {}  # model: when it was last reloaded
         self._failures = 0

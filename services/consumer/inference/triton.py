@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from services.consumer.inference.protocol import Models, OnRetry, not_found
 from services.consumer.inference.replicas import Address, Replica, Replicas, Resolve
+from services.consumer.inference.sharing import OnUsed
 from shared.dense import ModelCard, parse_card
 from shared.errors import InvalidInput, NotFound, Retry
 from shared.telemetry.traces import current_traceparent
@@ -80,6 +81,7 @@ class TritonServer:
         *,
         timeout: float,
         on_retry: OnRetry | None = None,
+        on_used: OnUsed | None = None,
     ) -> NDArray[np.uint8]:
         kind, small = _kind(block), _small_inputs(window, zoom)
         outputs = [InferRequestedOutput("maps")]
@@ -89,9 +91,10 @@ class TritonServer:
             async with replica.blocks.lend(block, kind) as shared:
                 image = shared or await asyncio.to_thread(_input, block, kind)
                 inputs = [image, *small]
-                result = await replica.client.infer(
-                    model, inputs, version, outputs, client_timeout=limit, headers=headers
-                )
+                with replica.time.request(on_used):
+                    result = await replica.client.infer(
+                        model, inputs, version, outputs, client_timeout=limit, headers=headers
+                    )
             maps: NDArray[np.uint8] = result.as_numpy("maps")[0]
             return maps
 

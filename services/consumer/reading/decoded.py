@@ -25,6 +25,8 @@ class Decoded:
     """Micrometres; None where the file does not say."""
     channel_names: tuple[str, ...]
     """One for each channel, or none."""
+    cpu_seconds: float = 0.0
+    """Processor time that the decoding took, s."""
 
     def open(self) -> np.memmap[Any, np.dtype[Any]]:
         """Map the pixels, read-only."""

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -89,7 +90,7 @@ def _private_output() -> TextIO:
 
 
 def _answer(request: dict[str, str], limits: ReadLimits) -> dict[str, Any]:
-    target = Path(request["target"])
+    target, began = Path(request["target"]), time.process_time()
     try:
         decoded = decode(Path(request["source"]), target, limits, request["dimension_order"])
     except InvalidInput as error:
@@ -111,7 +112,8 @@ def _answer(request: dict[str, str], limits: ReadLimits) -> dict[str, Any]:
                 "detail": repr(error)[:500],
             }
     else:
-        return {"decoded": asdict(decoded) | {"path": str(decoded.path)}}
+        spent = time.process_time() - began
+        return {"decoded": asdict(decoded) | {"path": str(decoded.path), "cpu_seconds": spent}}
     target.unlink(missing_ok=True)
     return answer
 

@@ -18,6 +18,7 @@ from services.frontend.submission import Order
 from services.frontend.v1.jobs import work_facts
 from services.frontend.v1.models import BatchView, Canceled, NewBatchRequest
 from services.frontend.v1.routing import answer
+from services.frontend.v1.views import cost_of
 from shared.errors import InvalidInput, NotFound
 from shared.jobs import Job
 from shared.jobs.states import FINAL
@@ -56,13 +57,13 @@ async def submit(request: web.Request) -> web.Response:
             await front.webhooks.follow(submitted.id)
     log.info("batch-submitted", batch=base.batch, owner=owner, jobs=len(orders))
     jobs = await own_batch(request, base.batch)
-    return answer(_view(base.batch, jobs), 201, {"Location": f"/api/v1/batches/{base.batch}"})
+    return answer(_view(request, base.batch, jobs), 201, {"Location": f"/api/v1/batches/{base.batch}"})
 
 
 async def get(request: web.Request) -> web.Response:
     """Tell of a batch."""
     batch = request.match_info["id"]
-    return answer(_view(batch, await own_batch(request, batch)))
+    return answer(_view(request, batch, await own_batch(request, batch)))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -87,7 +88,7 @@ async def own_batch(request: web.Request, batch: str) -> list[Job]:
     return mine
 
 
-def _view(batch: str, jobs: list[Job]) -> BatchView:
+def _view(request: web.Request, batch: str, jobs: list[Job]) -> BatchView:
     counts = Counter(job.status for job in jobs)
     progress = sum(100 if job.final else int(job.fields.get("progress", "0")) for job in jobs) / len(jobs)
     return BatchView(
@@ -95,6 +96,7 @@ def _view(batch: str, jobs: list[Job]) -> BatchView:
         total=len(jobs),
         progress=round(progress, 1),
         counts=dict(counts),
+        cost=cost_of(jobs, frontend(request).rates),
         final=all(status in FINAL for status in counts),
         jobs=[job.id for job in jobs],
     )

@@ -124,7 +124,7 @@ async def list_mine(request: web.Request) -> web.Response:
     if len(found) > limit:
         found = found[:limit]
         cursor = _cursor((found[-1].id, int(found[-1].fields["created_ms"])))
-    return answer(JobList(jobs=[job_view(job) for job in found], cursor=cursor))
+    return answer(JobList(jobs=[job_view(job, frontend(request).rates) for job in found], cursor=cursor))
 
 
 async def result(request: web.Request) -> web.StreamResponse:
@@ -242,7 +242,7 @@ async def _view(request: web.Request, job: Job) -> JobView:
     if job.status == NEW:
         (rank,) = await frontend(request).store.ranks([(job.id, job.owner)])
         position = None if rank is None else rank + 1
-    return job_view(job, position)
+    return job_view(job, frontend(request).rates, position)
 
 
 async def _send(request: web.Request, field: str) -> web.StreamResponse:

@@ -119,6 +119,20 @@ class Links(_Out):
     download: str | None = Field(None, description="The result under an address that needs no key; it expires.")
 
 
+class Cost(_Out):
+    """What a job, or all jobs of a batch, used; with the deployment's price list, what that is worth."""
+
+    gpu_seconds: float = Field(description="Share of the time in which the model server was busy.")
+    cpu_seconds: float = Field(description="Processor time of all other work.")
+    bytes_in: int = Field(description="Read from storage.")
+    bytes_out: int = Field(description="Written to storage.")
+    gpu: float | None = Field(description="Worth of `gpu_seconds`; null where this deployment names no machines.")
+    cpu: float | None = Field(description="Worth of `cpu_seconds`.")
+    network: float | None = Field(description="Worth of the bytes.")
+    total: float | None = Field(description="Worth of all.")
+    prices: str | None = Field(description="The price list.")
+
+
 class JobView(_Out):
     """A job."""
 
@@ -143,6 +157,7 @@ class JobView(_Out):
     failures: dict[str, str] = Field(description="Of an archive: parts that failed, with the reason.")
     total_jobs: int | None
     seconds: dict[str, float | list[float]] = Field(description="Time of each stage, s.")
+    cost: Cost | None = Field(description="What it used, its parts included; null before its end.")
     links: Links
 
 
@@ -177,6 +192,7 @@ class BatchView(_Out):
     progress: float = Field(description="Percent of the whole.")
     counts: dict[str, int] = Field(description="Jobs by status.")
     final: bool
+    cost: Cost | None = Field(description="What its ended jobs used together; null before the first has ended.")
     jobs: list[str]
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
-from services.frontend.v1.models import JobEvent, JobView, Links
+from services.frontend.v1.models import Cost, JobEvent, JobView, Links
+from shared.costs import Rates, Use, total
 from shared.jobs import Job
 from shared.jobs.states import DONE
 
 _STAGES = ("download", "preprocess", "prediction", "postprocess", "upload", "total")
 
 
-def job_view(job: Job, position: int | None = None) -> JobView:
-    """Return what is told of a job."""
+def job_view(job: Job, rates: Rates | None, position: int | None = None) -> JobView:
+    """Return what is told of a job; its use is worth what the rates say."""
     fields = job.fields
     return JobView(
         id=job.id,
@@ -38,7 +39,27 @@ def job_view(job: Job, position: int | None = None) -> JobView:
         failures=_failures(fields),
         total_jobs=_whole(fields.get("total_jobs")),
         seconds=_seconds(fields),
+        cost=cost_of([job], rates),
         links=_links(job.id, fields),
+    )
+
+
+def cost_of(jobs: Iterable[Job], rates: Rates | None) -> Cost | None:
+    """Return what jobs used together and what that is worth; None where none of them has told."""
+    uses = [use for job in jobs if (use := Use.of(job.fields)) is not None]
+    if not uses:
+        return None
+    use = total(uses)
+    return Cost(
+        gpu_seconds=round(use.gpu_seconds, 6),
+        cpu_seconds=round(use.cpu_seconds, 6),
+        bytes_in=round(use.bytes_in),
+        bytes_out=round(use.bytes_out),
+        gpu=rates.gpu(use) if rates else None,
+        cpu=rates.cpu(use) if rates else None,
+        network=rates.network(use) if rates else None,
+        total=rates.total(use) if rates else None,
+        prices=rates.prices if rates else None,
     )
 
 

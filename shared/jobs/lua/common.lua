@@ -247,7 +247,24 @@ local function expiry_after(id, retention)
   return after
 end
 
-local ENDING = {'status', 'attempt', 'updated_by', 'parent', 'retention'}
+local ENDING = {'status', 'attempt', 'updated_by', 'parent', 'retention', 'owner'}
+
+-- What a whole job used is added up by owner and day (UTC), and so outlives the job; its parts are counted in it.
+local USED = {gpu_seconds = true, cpu_seconds = true, bytes_in = true, bytes_out = true}
+local function count_use(owner, facts)
+  local key
+  for i = 1, #facts, 2 do
+    local number = USED[facts[i]] and tonumber(facts[i + 1])
+    if number then
+      if not key then
+        key = P .. 'usage:' .. string.sub(STAMP, 1, 10)
+        call('HINCRBY', key, 'jobs:' .. owner, 1)
+        call('EXPIRE', key, 34560000)
+      end
+      call('HINCRBYFLOAT', key, facts[i] .. ':' .. owner, string.format('%.6f', number))
+    end
+  end
+end
 
 -- Reads what ending a job needs, and adds the facts that every end has.
 local function read_for_end(id, facts)
@@ -266,6 +283,7 @@ finish = function(id, from, to, by, facts, progress, there)
   if parent then
     child_finished(parent)
   else
+    count_use(there[6] or 'anonymous', missing)
     local after = expiry_after(id, retention)
     if tonumber(after) then call('ZADD', P .. 'expiry', NOW + tonumber(after) * 1000, id) end
   end

@@ -90,6 +90,7 @@ async def test_the_audit_knows_every_key_of_the_table(kiosk: Console, store: Job
     await keys.create("fiji")
     await keys.cookie_secret()
     await store.redis.set(f"{store.prefix}spent:ann:1", "1")
+    await store.redis.hset(f"{store.prefix}usage:2031-01-01", "jobs:ann", "1")
     await store.redis.zadd(f"{store.prefix}webhooks", {new_id("segmentation"): 1})
     assert "Nothing is wrong." in await kiosk("audit")
 
@@ -106,6 +107,34 @@ async def test_status_counts_what_waits(kiosk: Console, store: JobStore) -> None
         "dead": 0,
         "oldest_age": 0,
     }
+
+
+async def test_status_tells_what_owners_spent(kiosk: Console, store: JobStore) -> None:
+    for owner, seconds in (("ann", "3600"), ("ann", "1800"), ("ben:x", "900")):
+        await store.submit(NewJob(new_id("segmentation"), owner=owner))
+        claim = await store.claim("worker", ["segmentation"], 1, 15.0)
+        facts = {"gpu_seconds": seconds, "cpu_seconds": "7200", "bytes_in": "1000000000", "bytes_out": "0"}
+        await store.complete("worker", (claim.jobs[0].held, facts))
+    machines = {
+        "KIOSK_COST__GPU_MACHINE": "n1-highmem-2,nvidia-tesla-t4",
+        "KIOSK_COST__CPU_MACHINE": "n1-standard-4",
+    }
+    spend = json.loads(await kiosk("status", "--json", **machines))["spend"]
+    ann, ben = spend["owners"]
+    assert (ann["owner"], ann["jobs"], ben["owner"]) == ("ann", 2, "ben:x")
+    worth = 1.5 * (0.1184 + 0.95) + 4 * 0.19 / 4 + 2 * 0.01
+    assert ann["sum"] == {
+        "gpu_hours": pytest.approx(1.5),
+        "cpu_hours": pytest.approx(4),
+        "bytes": 2e9,
+        "cost": pytest.approx(worth),
+    }
+    told = await kiosk("status", **machines)
+    assert re.search(rf"^ann +2 +1.5000 .*{worth:.4f}", told, re.MULTILINE)
+    assert "prices are of June 2019" in told
+    assert "KIOSK_COST__GPU_MACHINE" in await kiosk("status")
+    machines["KIOSK_COST__CPU_MACHINE"] = "e9-huge-1"
+    assert "no price for the machine 'e9-huge-1'" in await kiosk("status", code=2, **machines)
 
 
 async def test_the_doctor_names_what_is_wrong_and_what_to_do(kiosk: Console, store: JobStore) -> None:
@@ -148,12 +177,13 @@ async def test_costs_are_divided_among_owners(kiosk: Console, store: JobStore) -
         job_id = new_id("segmentation")
         await store.submit(NewJob(job_id, owner=owner))
         claim = await store.claim("worker", ["segmentation"], 1, 15.0)
-        await store.complete("worker", (claim.jobs[0].held, {"prediction_time": seconds}))
+        await store.complete("worker", (claim.jobs[0].held, {"gpu_seconds": seconds, "cpu_seconds": "1"}))
     told = await kiosk("costs", "--hours", "1", "--machine", "n1-standard-1,nvidia-tesla-t4")
     price = 0.0475 + 0.95
     shares = {name: float(money) for name, money in re.findall(r"^(ann|ben|idle)\s+([\d.]+)", told, re.MULTILINE)}
     expected = {"ann": price / 6, "ben": price / 12, "idle": price * 0.75}
     assert shares == {name: pytest.approx(money, abs=1e-4) for name, money in expected.items()}
+    assert "prices are of June 2019" in told
     assert "name --prometheus or --machine" in await kiosk("costs", code=2)
 
 

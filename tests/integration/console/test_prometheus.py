@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from services.console.cost.nodes import read_bill
-from services.console.cost.prices import load
 from services.console.up import ports, probes
+from shared.costs.prices import load
 
 BEGIN = 1_700_000_000
 HOUR = 3600

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from services.frontend.app import make_app
-from shared.errors import StorageFull
+from shared.errors import Misconfigured, StorageFull
 from shared.jobs.model import new_id
-from tests.fixtures.frontend import TIFF, Served, multipart
+from tests.fixtures.frontend import TIFF, Serve, Served, multipart
 
 
 async def _file(served: Served, name: str = "cells.tif") -> str:
@@ -209,3 +209,43 @@ async def test_the_document_names_every_route(served: Served) -> None:
         path = resource.canonical.rstrip("/") or "/"
         if not path.startswith(("/static", "/results", "/uploads", "/api/v1/uploads")) and "any" not in path:
             assert path in described | hidden, path
+
+
+USED = {"gpu_seconds": "36.0", "cpu_seconds": "7.2", "bytes_in": "600", "bytes_out": "1000"}
+
+
+async def test_a_job_tells_what_it_used(served: Served) -> None:
+    job_id = await served.submit()
+    assert (await served.get(f"/api/v1/jobs/{job_id}"))[1]["cost"] is None
+    await served.worker.complete((await served.worker.claim())[0], USED)
+    cost = (await served.get(f"/api/v1/jobs/{job_id}"))[1]["cost"]
+    assert cost == {
+        "gpu_seconds": 36.0,
+        "cpu_seconds": 7.2,
+        "bytes_in": 600,
+        "bytes_out": 1000,
+        **dict.fromkeys(("gpu", "cpu", "network", "total", "prices")),
+    }
+
+
+async def test_what_jobs_used_is_priced_and_summed_by_batch(serve: Serve) -> None:
+    machines = {"gpu_machine": "n1-standard-1,nvidia-tesla-t4", "cpu_machine": "n1-standard-4"}
+    served = await serve(cost=machines)
+    wish = {"type": "segmentation", "files": [{"file": await _file(served)} for _ in range(3)]}
+    _, batch = await served.post("/api/v1/batches", wish)
+    assert batch["cost"] is None
+    for job in await served.worker.claim(2):
+        await served.worker.complete(job, USED)
+    done = [(await served.get(f"/api/v1/jobs/{job_id}"))[1]["cost"] for job_id in batch["jobs"]]
+    done = [cost for cost in done if cost is not None]
+    assert len(done) == 2
+    assert done[0]["gpu"] == pytest.approx((0.0475 + 0.95) / 100)
+    assert done[0]["total"] == pytest.approx(done[0]["gpu"] + done[0]["cpu"] + done[0]["network"])
+    summed = (await served.get(f"/api/v1/batches/{batch['id']}"))[1]["cost"]
+    assert summed["total"] == pytest.approx(2 * done[0]["total"])
+    assert (summed["gpu_seconds"], summed["prices"]) == (72, "2019-06")
+
+
+async def test_a_machine_without_a_price_stops_the_frontend(serve: Serve) -> None:
+    with pytest.raises(Misconfigured, match="no price for the machine 'e9-huge-1'"):
+        await serve(cost={"gpu_machine": "e9-huge-1", "cpu_machine": "n1-standard-4"})

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.console.cost.nodes import Bill, Node, bill, read_nodes
-from services.console.cost.prices import load
-from services.console.cost.shares import Use, divide, use_of
+from services.console.cost.shares import JobUse, divide, use_of
+from shared.costs import Use
+from shared.costs.prices import load
 from shared.errors import InvalidInput, Retry
 from shared.jobs import Job
 
@@ -59,6 +60,7 @@ def test_a_bill_is_the_sum_of_its_nodes_and_traffic() -> None:
     assert made.cpu_nodes == pytest.approx(2 * 0.0950)
     assert made.gpu_nodes == pytest.approx(0.5 * (0.0250 + 0.29))
     assert made.network == pytest.approx(0.03)
+    assert (made.cpu_seconds, made.gpu_seconds) == (7200, 1800)
 
 
 def series(value: float, times: list[float], **labels: str) -> dict[str, Any]:
@@ -87,10 +89,11 @@ async def test_nodes_are_read_from_old_and_present_labels() -> None:
             ),
         ],
         "kube_node_created": [series(1790.0, whole, node="new")],
-        "kube_node_status_capacity": [series(2, whole, node="new")],
+        'kube_node_status_capacity{resource="nvidia': [series(2, whole, node="new")],
+        'kube_node_status_capacity{resource="cpu': [series(4, whole, node="old")],
     }
     old, new = await read_nodes(prometheus(answers), 0.0, 3600.0)
-    assert old == Node("old", "n1-standard-1", "", 0, spot=False, begin=0.0, end=3600.0)
+    assert old == Node("old", "n1-standard-1", "", 0, spot=False, begin=0.0, end=3600.0, cpus=4)
     assert new == Node("new", "n1-highmem-2", "nvidia-tesla-t4", 2, spot=True, begin=1790.0, end=3600.0)
 
 
@@ -103,26 +106,32 @@ async def test_a_node_whose_labels_are_not_told_is_an_error_with_its_remedy() ->
 
 
 def test_a_jobs_use_is_read_from_its_facts() -> None:
-    fields = {"prediction_time": "1.5,0.5", "download_time": "1", "upload_time": "", "owner": "ann", "batch": "b"}
-    assert use_of(Job("segmentation:1", fields)) == Use("segmentation:1", "ann", "b", 2.0, 1.0, 0.0)
+    fields = {
+        "gpu_seconds": "2.0",
+        "cpu_seconds": "1",
+        "bytes_in": "30",
+        "bytes_out": "4",
+        "owner": "ann",
+        "batch": "b",
+    }
+    assert use_of(Job("segmentation:1", fields)) == JobUse("segmentation:1", "ann", "b", Use(2.0, 1.0, 30, 4))
+    assert use_of(Job("segmentation:1", {"owner": "ann"})) == JobUse("segmentation:1", "ann", "", Use())
 
 
 uses = st.lists(
     st.builds(
-        Use,
+        JobUse,
         job=st.just("segmentation:1"),
         owner=st.sampled_from(["ann", "ben"]),
         batch=st.just(""),
-        gpu_seconds=st.floats(0, 1e4),
-        cpu_seconds=st.floats(0, 1e4),
-        bytes=st.floats(0, 1e9),
+        use=st.builds(Use, *[st.integers(0, 10**7).map(lambda micros: micros / 1000)] * 4),
     ),
     max_size=20,
 )
 
 
 @given(uses, st.floats(0, 1e5), st.floats(0, 1e5))
-def test_all_shares_and_idle_are_the_bill(jobs: list[Use], gpu_seconds: float, cpu_seconds: float) -> None:
+def test_all_shares_and_idle_are_the_bill(jobs: list[JobUse], gpu_seconds: float, cpu_seconds: float) -> None:
     paid = Bill(12.0, 30.0, 1.0)
     division = divide(paid, jobs, gpu_seconds=gpu_seconds, cpu_seconds=cpu_seconds)
     assert sum(division.by("owner").values()) + division.idle == pytest.approx(paid.total)
@@ -131,7 +140,7 @@ def test_all_shares_and_idle_are_the_bill(jobs: list[Use], gpu_seconds: float, c
 
 
 def test_half_used_nodes_are_half_idle() -> None:
-    jobs = [Use("a", "ann", "", 900.0, 0.0, 0.0), Use("b", "ben", "", 900.0, 1800.0, 0.0)]
+    jobs = [JobUse("a", "ann", "", Use(900.0)), JobUse("b", "ben", "", Use(900.0, 1800.0))]
     division = divide(Bill(2.0, 8.0, 0.0), jobs, gpu_seconds=3600.0, cpu_seconds=3600.0)
     assert division.by("owner") == {"ann": pytest.approx(2.0), "ben": pytest.approx(3.0)}
     assert division.idle == pytest.approx(5.0)

@@ -1,18 +1,26 @@
-"""Price lists: CSV files with a date, one line for each thing that costs money."""
+"""Price lists: CSV files with a date, one line for each thing that costs money.
+
+A line ``# date: YYYY-MM-DD`` says of when the prices are, and where they are shown, old ones are called old.
+"""
 
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import InvalidInput
 
-FOLDER = Path(__file__).parent / "prices"
+FOLDER = Path(__file__).parent / "lists"
 DEFAULT = "2019-06"
 KINDS = ("machine", "gpu", "network", "storage")
+#: Days after which a list is old.
+_FRESH = 400
+_DATE = re.compile(r"^# date: *(\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -22,10 +30,20 @@ class Prices:
     Attributes:
         name: where it came from, told beside every figure.
         rows: (kind, type) to (on demand, spot).
+        date: of when the prices are; None where the list does not say.
     """
 
     name: str
     rows: Mapping[tuple[str, str], tuple[float, float]]
+    date: dt.date | None = None
+
+    def warning(self, today: dt.date | None = None) -> str:
+        """Return a sentence to be shown beside figures of an old list, else an empty text."""
+        today = today or dt.datetime.now(dt.UTC).date()
+        if self.date is not None and (today - self.date).days <= _FRESH:
+            return ""
+        of = f"of {self.date:%B %Y}, and no longer what is paid" if self.date else "of no known date"
+        return f"The prices are {of} (list {self.name}); name a list of your own by KIOSK_PRICES, see docs/cost.md."
 
     def hour(self, machine: str, gpu: str = "", gpus: int = 1, *, spot: bool = False) -> float:
         """Return what a machine with some GPUs costs for an hour, in the list's currency.
@@ -65,7 +83,16 @@ def load(named: str = "") -> Prices:
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.csv")))
         raise InvalidInput(f"There is no price list {name!r}; those that come with CellKiosk are {known}.") from error
-    return Prices(path.stem, dict(_row(path.name, row) for row in _rows(text.splitlines())))
+    rows = dict(_row(path.name, row) for row in _rows(text.splitlines()))
+    return Prices(path.stem, rows, _date(path.name, text))
+
+
+def _date(name: str, text: str) -> dt.date | None:
+    said = _DATE.search(text)
+    try:
+        return dt.date.fromisoformat(said[1]) if said else None
+    except ValueError as error:
+        raise InvalidInput(f"The price list {name} has a wrong date ({error}); its form is YYYY-MM-DD.") from error
 
 
 def _rows(lines: Iterable[str]) -> list[dict[str, str]]:
