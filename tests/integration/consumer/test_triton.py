@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from shared.jobs import JobStore, Notifications
 from tests.fixtures.consumer import cells, labels_of, running_consumer, tiff
 from tests.fixtures.triton import Triton, free_ports, running_triton
@@ -20,6 +22,7 @@ async def test_an_image_goes_through_triton(
     assert job.fields["model_used"] == "NuclearSegmentation:1"
 
 
+@pytest.mark.usefixtures("triton_environment")
 async def test_a_job_waits_for_a_model_server_that_is_away(
     store: JobStore, notifications: Notifications, model_repository: Path, tmp_path: Path
 ) -> None:
