@@ -81,7 +81,8 @@ class Process(Generic[S]):
         if task.cancelled() or self.stopping.is_set():
             return
         self.failure = task.exception() or RuntimeError(f"The task {task.get_name()} ended by itself.")
-        log.error("task-ended", task=task.get_name(), exc_info=task.exception())
+        known = isinstance(self.failure, Misconfigured)  # told to the user by a sentence, at the end
+        log.error("task-ended", task=task.get_name(), exc_info=None if known else task.exception())
         self.stopping.set()
 
 
@@ -125,6 +126,8 @@ async def _run(service: str, settings: S, main: Callable[[Process[S]], Awaitable
         await process.cancel_tasks()
         traces.shutdown()
     log.info("service-stopped", failed=process.failure is not None)
+    if isinstance(process.failure, Misconfigured):
+        raise process.failure
     return 1 if process.failure else 0
 
 

@@ -14,6 +14,7 @@ from shared.errors import Retry
 from shared.jobs import JobStore, Notifications, open_store
 from shared.jobs.connection import AWAY
 from shared.jobs.notifications import switch_on
+from shared.jobs.schema import fit
 from shared.lifecycle import Process, run
 
 log = structlog.get_logger(__name__)
@@ -52,7 +53,7 @@ async def _prepare(settings: Settings, store: JobStore) -> None:
     """Wait until Redis answers, and see that it is fit for us."""
     while True:
         try:
-            await store.check_schema()
+            await fit(store, settings.name)
             remedy = await switch_on(store.redis) if settings.redis.notifications else None
         except (Retry, *AWAY) as error:
             log.warning("redis-away", error=str(error))

@@ -18,6 +18,7 @@ from services.consumer.settings import Settings
 from services.consumer.worker import Capacity, Worker
 from shared.errors import Retry
 from shared.jobs import Notifications, open_store
+from shared.jobs.schema import wait_until_fit
 from shared.lifecycle import Process, run
 from shared.version import VERSION
 
@@ -36,6 +37,7 @@ async def main(process: Process[Settings]) -> None:
         process.check("model server", ModelCheck(bench, pipelines))
         if redis.notifications:
             process.task("notifications", notifications.run())
+        await wait_until_fit(store, settings.name, process.stopping)
         announcer = Announcer(bench, pipelines)
         process.check("job types", announcer.check)
         process.task("announce", announcer.run())
@@ -59,7 +61,6 @@ class Announcer:
         store = self._bench.store
         while True:
             try:
-                await store.check_schema()
                 await store.announce(*(type(pipeline).described() for pipeline in self._pipelines.values()))
                 self._told = True
                 await store.announce_models(await self._bench.models.models())

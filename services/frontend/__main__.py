@@ -14,6 +14,7 @@ from shared.errors import Misconfigured
 from shared.jobs import JobStore, Notifications, open_store
 from shared.jobs.connection import AWAY
 from shared.jobs.notifications import switch_on
+from shared.jobs.schema import wait_until_fit
 from shared.lifecycle import Process, run
 from shared.storage import open_storage
 
@@ -33,6 +34,7 @@ async def main(process: Process[Settings]) -> None:
     notifications = _notifications(settings)
     front = make_frontend(settings, store, storage, notifications)
     process.check("redis", store.ping)
+    process.task("schema", _keep_fit(process, store))
     process.check("storage", storage.check)
     if notifications is not None:
         process.task("notifications", notifications.run())
@@ -63,6 +65,13 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> None:
         ) from error
     host, port = runner.addresses[0][:2]
     log.info("listening", url=f"http://{host}:{port}")
+
+
+async def _keep_fit(process: Process[Settings], store: JobStore) -> None:
+    """Stop where Redis holds keys of another version, now or later; requests are served meanwhile."""
+    while True:
+        await wait_until_fit(store, process.settings.name, process.stopping)
+        await asyncio.sleep(_LOOK_AGAIN)
 
 
 async def _keep_switched_on(store: JobStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -15,9 +14,9 @@ from services.janitor.pods import VanishedPods, cluster_of
 from services.janitor.retention import Retention
 from services.janitor.rounds import keep
 from services.janitor.settings import Settings
-from shared.errors import Retry
 from shared.jobs import JobStore, Notifications, Watch, open_store
 from shared.jobs.keys import HINT_JANITOR
+from shared.jobs.schema import wait_until_fit
 from shared.kubernetes import Pods
 from shared.lifecycle import Process
 from shared.storage import Storage, open_storage
@@ -31,7 +30,7 @@ async def main(process: Process[Settings]) -> None:
     async with opened(settings) as (store, storage), contextlib.AsyncExitStack() as stack:
         process.check("redis", store.ping)
         process.check("storage", storage.check)
-        await _right_schema(process, store)
+        await wait_until_fit(store, settings.name, process.stopping)
         notifications = Notifications(settings.redis.url.get_secret_value(), settings.redis.prefix)
         stack.push_async_callback(notifications.aclose)
         if settings.redis.notifications:
@@ -66,20 +65,6 @@ async def _watch_pods(
     process.task("watch-pods", pods.run())
     keeper = VanishedPods(store, pods, settings.name, leases)
     process.task("pods", keep("pods", keeper.round, changed, settings.lease))
-
-
-async def _right_schema(process: Process[Settings], store: JobStore) -> None:
-    """Wait until Redis answers with keys of this version; Misconfigured if they are of another."""
-    while not process.stopping.is_set():
-        try:
-            await store.check_schema()
-        except Retry as error:
-            log.warning("redis-awaited", error=str(error))
-        else:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await process.stopping.wait()
 
 
 @contextlib.asynccontextmanager

@@ -52,7 +52,8 @@ its name: equal uploads of one owner share the object of the first. Times are mi
 
 from __future__ import annotations
 
-SCHEMA_VERSION = "1"
+#: Raised only by what an older version cannot live beside; each raise comes with a step in `shared.jobs.schema`.
+SCHEMA_VERSION = 1
 
 JOB, HISTORY, CHILDREN, OPEN = "job:", "history:", "children:", "open:"
 QUEUE, DELAYED, DEPTH, LEASES = "queue:", "delayed:", "depth:", "leases:"

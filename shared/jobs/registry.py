@@ -127,17 +127,21 @@ class Registry(StoreBase):
         await self.redis.ping()
 
     @errors_by_meaning
-    async def check_schema(self) -> None:
-        """Refuse to work on data of another version of the keys.
+    async def schema(self) -> int | None:
+        """Return the version of the keys' schema that Redis holds; None before the first service's start.
 
         Raises:
-            Misconfigured: naming both versions.
+            Misconfigured: it is no number.
         """
-        name = self.prefix + keys.SCHEMA
-        await self.redis.set(name, keys.SCHEMA_VERSION, nx=True)
-        found = await self.redis.get(name)
-        if found != keys.SCHEMA_VERSION:
-            raise Misconfigured(f"Redis holds jobs of schema {found}; this version works with {keys.SCHEMA_VERSION}.")
+        found = await self.redis.get(self.prefix + keys.SCHEMA)
+        if found is not None and not str(found).isdecimal():
+            raise Misconfigured(f"Redis holds the schema {found!r}, which is no number: do these keys belong to us?")
+        return None if found is None else int(found)
+
+    @errors_by_meaning
+    async def set_schema(self, version: int, *, first: bool = False) -> None:
+        """Write the version of the keys' schema; ``first``: only where there is none."""
+        await self.redis.set(self.prefix + keys.SCHEMA, str(version), nx=first)
 
 
 def _described(job_type: JobType) -> dict[str, Any]:

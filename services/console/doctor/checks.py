@@ -20,6 +20,7 @@ from services.console.up.place import Running
 from shared.errors import KioskError
 from shared.jobs import JobStore
 from shared.jobs.connection import AWAY, RedisError, hide_password
+from shared.jobs.schema import compared
 from shared.settings import StorageSettings
 from shared.storage import open_storage
 from shared.version import VERSION
@@ -38,7 +39,7 @@ async def redis(store: JobStore, running: Running) -> list[Finding]:
         await store.ping()
         info: dict[str, Any] = await store.redis.info()
         server_time = await store.redis.time()
-        await store.check_schema()
+        await compared(store)
     except (KioskError, RedisError, *AWAY) as error:
         return [failed("redis", f"{where}: {error}", "Start it, or correct KIOSK_REDIS__URL.")]
     name = "Valkey" if "valkey_version" in info else "Redis"
