@@ -10,6 +10,7 @@ from services.frontend import compat, middleware, objects, pages
 from services.frontend.auth import Gate, principal
 from services.frontend.catalogue import Catalogue
 from services.frontend.context import FRONTEND, Frontend
+from services.frontend.direct import DirectUploads
 from services.frontend.hub import Hub
 from services.frontend.settings import Settings
 from services.frontend.sharing import Sharing
@@ -42,6 +43,7 @@ def make_frontend(
         storage=storage,
         catalogue=catalogue,
         uploads=Uploads(settings.uploads, storage, store),
+        direct=DirectUploads(settings.uploads, storage),
         desk=Desk(store, catalogue, settings.jobs, settings.quotas),
         hub=hub,
         gate=Gate(settings, store),

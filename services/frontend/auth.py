@@ -163,7 +163,17 @@ class Gate:
     async def _check_bytes(self, request: web.Request, path: str, owner: str) -> None:
         most = self._settings.quotas.upload_bytes
         size = _announced_bytes(request, path) if most else 0
-        if not size:
+        if size:
+            await self.spend(owner, size)
+
+    async def spend(self, owner: str, size: int) -> None:
+        """Count bytes that an owner uploads.
+
+        Raises:
+            TooMany: they are more than the owner may upload in this hour.
+        """
+        most = self._settings.quotas.upload_bytes
+        if not most:
             return
         after = await self._spending.add(owner, size, most)
         if after is not None:

@@ -15,6 +15,7 @@ from shared.storage import Storage
 if TYPE_CHECKING:
     from services.frontend.auth import Gate
     from services.frontend.catalogue import Catalogue
+    from services.frontend.direct import DirectUploads
     from services.frontend.hub import Hub
     from services.frontend.submission import Desk
     from services.frontend.uploads import Uploads
@@ -30,6 +31,7 @@ class Frontend:
     storage: Storage
     catalogue: Catalogue
     uploads: Uploads
+    direct: DirectUploads
     desk: Desk
     hub: Hub
     gate: Gate

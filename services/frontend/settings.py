@@ -23,6 +23,8 @@ class UploadSettings(Group):
     """Bytes/s that an upload must reach on average after its first `idle_seconds`; 0: any."""
     max_parts: int = Field(64, ge=1)
     """Parts of one multipart body."""
+    direct_seconds: Seconds = 3_600.0
+    """s in which a direct upload to a bucket must begin."""
     concurrent: int = Field(256, ge=1)
     """Uploads received at once in this process; more are told to come again."""
 

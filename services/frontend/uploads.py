@@ -71,7 +71,7 @@ class Uploads:
         with self._counted():
             head = await _head(limited)
             kind = sniff.checked(name, head)
-            key = f"{UPLOADS}{secrets.token_hex(16)}{_ending(name) or kind.endings[0]}"
+            key = f"{UPLOADS}{secrets.token_hex(16)}{stored_ending(name, kind)}"
             about = {"owner": owner, "name": name}
             stored = await self._storage.put(key, _after(head, limited), kind.media_type, about)
             await self._sharing.settle(stored, name, owner)
@@ -187,9 +187,10 @@ def key_of(name: str) -> str:
     return key
 
 
-def _ending(name: str) -> str:
+def stored_ending(name: str, kind: sniff.Kind) -> str:
+    """Return the ending of a stored file: as the user wrote it, or that of its kind where it has none."""
     length = len(sniff.ending_of(name))
-    return name[-length:] if length else ""
+    return name[-length:] if length else kind.endings[0]
 
 
 async def _head(chunks: AsyncIterator[bytes]) -> bytes:

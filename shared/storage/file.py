@@ -30,7 +30,7 @@ from shared.errors import InvalidInput, NotFound, Retry
 from shared.storage.names import OWN, checked, checked_prefix
 from shared.storage.offload import off_loop, settled
 from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
-from shared.storage.sweeping import sweep_partials
+from shared.storage.sweeping import sweep_unfinished
 from shared.storage.trouble import as_ours
 
 _TRIES = 20
@@ -128,20 +128,10 @@ class FileStorage:
     async def signed_url(self, key: str, life: timedelta, filename: str | None = None) -> str | None:  # noqa: ARG002
         return None
 
-    async def signed_upload_url(self, key: str, life: timedelta, content_type: str) -> str | None:  # noqa: ARG002
-        return None
-
-    async def adopt(self, key: str, metadata: Mapping[str, str] | None = None) -> Stat:
-        found = await self.stat(key)
-        about = self._about(key, found.size, found.sha256, found.content_type, {**found.metadata, **(metadata or {})})
-        with as_ours("write", key):
-            await off_loop(self._write_about, key, about)
-        return await self.stat(key)
-
     async def sweep(self, older: timedelta) -> int:
         with as_ours("remove"):
             removed = await off_loop(self._sweep, time.time() - older.total_seconds())
-        return removed + await sweep_partials(self)
+        return removed + await sweep_unfinished(self, older)
 
     async def check(self) -> None:
         with as_ours("write"):

@@ -32,7 +32,7 @@ from shared.storage.offload import off_loop
 from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
 from shared.storage.retrying import TROUBLE
 from shared.storage.signing import signed
-from shared.storage.sweeping import sweep_partials
+from shared.storage.sweeping import sweep_unfinished
 from shared.storage.trouble import as_ours
 
 MARK = "kiosk-deployment"
@@ -164,19 +164,17 @@ class GcsStorage:
         about = self._about(found.content_type, found.metadata)
         if found.sha256:
             about["metadata"][SHA256] = found.sha256
-        made = await self.to.patiently(
-            lambda: self.to.client.copy(
-                self.to.bucket,
-                self.prefix + source,
-                self.to.bucket,
-                new_name=self.prefix + target,
-                metadata={"Content-Type": about["contentType"], "metadata": about["metadata"]},
-                timeout=60,
-            ),
-            source,
-        )
-        resource = made["resource"]
-        return Stored(target, int(resource["size"]), found.sha256, _etag(resource), resource.get("crc32c", ""))
+        return await self._rewritten(found, target, about)
+
+    async def take(self, found: Stat, key: str, content_type: str, metadata: Mapping[str, str]) -> Stored:
+        """Make an object of ours from what a client put there, exactly as it was seen.
+
+        Raises:
+            NotFound: it is there no more, or another has taken its place.
+        """
+        checked(key)
+        about = self._about(content_type, metadata)
+        return await self._rewritten(found, key, about, {"sourceGeneration": found.etag})
 
     async def compose(self, names: Sequence[str], key: str, content_type: str, metadata: Mapping[str, str]) -> Stat:
         """Make an object of others (by their whole names in the bucket), without moving bytes; they stay.
@@ -200,14 +198,8 @@ class GcsStorage:
     async def signed_url(self, key: str, life: timedelta, filename: str | None = None) -> str | None:
         return await signed(self.to, self._name(key), life, filename=filename)
 
-    async def signed_upload_url(self, key: str, life: timedelta, content_type: str) -> str | None:
-        return await signed(self.to, self._name(key), life, content_type=content_type)
-
-    async def adopt(self, key: str, metadata: Mapping[str, str] | None = None) -> Stat:
-        return await self._patch(checked(key), {MARK: self.deployment, **(metadata or {})})
-
-    async def sweep(self, older: timedelta) -> int:  # noqa: ARG002
-        return await sweep_partials(self)  # what was begun in one go is no object, and GCS forgets it within a week
+    async def sweep(self, older: timedelta) -> int:
+        return await sweep_unfinished(self, older)  # GCS itself forgets within a week what was begun in one go
 
     async def check(self) -> None:
         try:
@@ -223,6 +215,24 @@ class GcsStorage:
     async def record_sha256(self, key: str, sha256: str) -> Stat:
         """Write the SHA-256 of an object down that came without one."""
         return await self._patch(key, {SHA256: sha256})
+
+    async def _rewritten(
+        self, found: Stat, target: str, about: dict[str, Any], params: dict[str, str] | None = None
+    ) -> Stored:
+        made = await self.to.patiently(
+            lambda: self.to.client.copy(
+                self.to.bucket,
+                self.prefix + found.key,
+                self.to.bucket,
+                new_name=self.prefix + target,
+                metadata={"Content-Type": about["contentType"], "metadata": about["metadata"]},
+                params=dict(params or {}),
+                timeout=60,
+            ),
+            found.key,
+        )
+        resource = made["resource"]
+        return Stored(target, int(resource["size"]), found.sha256, _etag(resource), resource.get("crc32c", ""))
 
     # -- parts of put --
 

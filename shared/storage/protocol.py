@@ -51,7 +51,7 @@ class Stat:
     deployment: str = ""
     """Who wrote it; empty: nobody of ours (a file that a person placed there)."""
     sha256: str = ""
-    """Lower-case hexadecimal; empty when it was not recorded (objects of others, composed or signed uploads)."""
+    """Lower-case hexadecimal; empty when it was not recorded (objects of others, direct uploads)."""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -139,21 +139,6 @@ class Storage(Protocol):
 
     async def signed_url(self, key: str, life: timedelta, filename: str | None = None) -> str | None:
         """Return an address from which anybody may GET the object for ``life``; None where that does not exist."""
-        ...
-
-    async def signed_upload_url(self, key: str, life: timedelta, content_type: str) -> str | None:
-        """Return an address to which anybody may PUT the object for ``life``; None where that does not exist.
-
-        The PUT has to carry the content type given here. The object lacks our mark until ``adopt``.
-        """
-        ...
-
-    async def adopt(self, key: str, metadata: Mapping[str, str] | None = None) -> Stat:
-        """Put our mark (and metadata) on an object that came in by a signed upload.
-
-        Raises:
-            NotFound: there is no such object.
-        """
         ...
 
     async def sweep(self, older: timedelta) -> int:

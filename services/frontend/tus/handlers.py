@@ -17,6 +17,7 @@ from services.frontend.settings import UploadSettings
 from services.frontend.tus import protocol
 from services.frontend.tus.body import Body
 from services.frontend.tus.protocol import PATH, VERSION
+from services.frontend.uploads import UPLOADS, stored_ending
 from shared.errors import InvalidInput, KioskError, NotFound
 from shared.storage import Stored
 from shared.storage.partial import Partial, Partials, Progress
@@ -243,7 +244,7 @@ class Tus:
             if not isinstance(error, NotFound):
                 await self._forget(partial)
             raise
-        key = f"uploads/{partial.id}{_ending(name) or kind.endings[0]}"
+        key = f"{UPLOADS}{partial.id}{stored_ending(name, kind)}"
         about = {"owner": partial.owner, "name": name}
         stored = await self._partials.finish(partial, key, kind.media_type, about)
         await self._settle(stored, name, partial.owner)
@@ -327,12 +328,6 @@ def _told(error: KioskError, request: web.Request) -> web.Response:
 def _name(partial: Partial) -> str:
     given = protocol.metadata(partial.metadata)
     return sniff.base_name(given.get("filename") or given.get("name") or "image")
-
-
-def _ending(name: str) -> str:
-    """Return the ending as the user wrote it."""
-    length = len(sniff.ending_of(name))
-    return name[-length:] if length else ""
 
 
 def _iso(moment: float) -> str:

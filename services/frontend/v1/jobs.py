@@ -18,8 +18,8 @@ from services.frontend.catalogue import ARCHIVE
 from services.frontend.context import frontend
 from services.frontend.multipart import Multipart
 from services.frontend.submission import Order
-from services.frontend.uploads import Upload, first_file
-from services.frontend.v1.models import Canceled, ExpiryRequest, File, JobList, JobView, NewJobRequest, Work
+from services.frontend.uploads import Upload
+from services.frontend.v1.models import Canceled, ExpiryRequest, JobList, JobView, NewJobRequest, Work
 from services.frontend.v1.routing import answer, job_id_of
 from services.frontend.v1.views import job_view
 from shared.errors import InvalidInput, NotFound
@@ -140,16 +140,6 @@ async def preview(request: web.Request) -> web.StreamResponse:
 async def labels(request: web.Request) -> web.StreamResponse:
     """Send the labels as a picture: id = red + 256 green + 65536 blue."""
     return await _send(request, "labels_file_name")
-
-
-async def upload(request: web.Request) -> web.Response:
-    """Store a file."""
-    parts = frontend(request).uploads.multipart(request).parts()
-    part = await first_file(parts)
-    stored = await frontend(request).uploads.receive(part.chunks, part.filename or "", principal(request).owner)
-    async for _rest in parts:
-        pass
-    return answer(_file(stored), 201)
 
 
 async def own_job(request: web.Request, job_id: str) -> Job:
@@ -281,7 +271,3 @@ def _position(cursor: str) -> tuple[float, str]:
         if ms.isdecimal() and len(ms) < 16 and is_id(job_id):
             return int(ms) + 1, job_id
     raise InvalidInput("The cursor is not one that a list of jobs gave.", code="bad-cursor")
-
-
-def _file(stored: Upload) -> File:
-    return File(file=stored.key, name=stored.name, size=stored.size, sha256=stored.sha256, media_type=stored.media_type)

@@ -104,8 +104,27 @@ class File(_Out):
     file: str = Field(description="Its key, to be named in jobs.")
     name: str
     size: int = Field(description="Bytes.")
-    sha256: str
+    sha256: str | None = Field(description="Hexadecimal; null of a file that went straight to the bucket.")
     media_type: str
+
+
+class DirectRequest(_In):
+    """A file that is to be put straight into the bucket."""
+
+    name: str = Field(min_length=1, max_length=1000, description="Its name, perhaps with its path.")
+    size: int = Field(ge=1, le=2**53, description="Bytes.")
+
+
+class DirectView(_Out):
+    """Where to put it, and how to say that it is there."""
+
+    id: str
+    name: str
+    url: str = Field(description="Good for anybody who has it, until it expires.")
+    method: str
+    headers: dict[str, str] = Field(description="To be sent with the file, exactly so.")
+    expires_at: str
+    confirm: str = Field(description="To be called with POST once the file is there.")
 
 
 class Links(_Out):

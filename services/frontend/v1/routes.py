@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from services.frontend.v1 import batches, events, jobs, offer, sign_in
+from services.frontend.v1 import batches, events, files, jobs, offer, sign_in
 from services.frontend.v1.models import (
     BATCH_ID,
     JOB_ID,
     BatchView,
     Canceled,
+    DirectRequest,
+    DirectView,
     ExpiryRequest,
     File,
     JobList,
@@ -25,6 +27,7 @@ from shared.jobs.states import ALL
 
 _ID = Parameter("id", "Id of the job.", {"type": "string", "pattern": JOB_ID}, "path", required=True)
 _BATCH = Parameter("id", "Id of the batch.", {"type": "string", "pattern": BATCH_ID}, "path", required=True)
+_UPLOAD = Parameter("id", "Id of the upload.", {"type": "string", "pattern": BATCH_ID}, "path", required=True)
 _KEY = Parameter(
     "Idempotency-Key",
     "The same key with the same owner gives the same job, however often it is sent.",
@@ -44,8 +47,12 @@ _LIST = (
 _SUBMITTED: dict[int, type[JobView] | str] = {201: JobView, 200: JobView}
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/api/v1/files", jobs.upload, "Upload a file", {201: File}, multipart=True,
+    Route("POST", "/api/v1/files", files.upload, "Upload a file", {201: File}, multipart=True,
           errors=(400, 408, 413, 415, 507), tag="files"),
+    Route("POST", "/api/v1/files/direct", files.begin, "Get an address in the bucket to put a file at",
+          {201: DirectView}, DirectRequest, errors=(400, 404, 408, 413), tag="files"),
+    Route("POST", "/api/v1/files/direct/{id}/confirm", files.confirm, "Say that the file is in the bucket",
+          {201: File}, parameters=(_UPLOAD,), errors=(400, 404, 409, 415), tag="files"),
     Route("POST", "/api/v1/jobs", jobs.submit, "Submit a job", {**_SUBMITTED}, NewJobRequest, multipart=True,
           parameters=(_KEY,), errors=(400, 404, 408, 413, 415, 507)),
     Route("GET", "/api/v1/jobs", jobs.list_mine, "List your jobs, newest first", {200: JobList}, parameters=_LIST,

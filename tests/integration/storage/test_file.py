@@ -35,19 +35,14 @@ async def test_the_object_is_a_plain_file(folder: FileStorage) -> None:
     assert path.read_bytes() == b"bytes"
     assert folder.url("uploads/a.tif") == path.as_uri()
     assert await folder.signed_url("uploads/a.tif", timedelta(hours=1)) is None
-    assert await folder.signed_upload_url("uploads/a.tif", timedelta(hours=1), "image/tiff") is None
 
 
-async def test_a_file_that_a_person_placed_has_no_mark_until_adopted(folder: FileStorage) -> None:
+async def test_a_file_that_a_person_placed_has_no_mark(folder: FileStorage) -> None:
     (folder.folder / "uploads").mkdir(parents=True)
     (folder.folder / "uploads/theirs.tif").write_bytes(b"theirs")
     found = await folder.stat("uploads/theirs.tif")
     assert (found.deployment, found.sha256, found.size) == ("", "", 6)
     assert [one.deployment async for one in folder.list("uploads/")] == [""]
-    adopted = await folder.adopt("uploads/theirs.tif", {"owner": "me"})
-    assert (adopted.deployment, adopted.metadata) == ("mine", {"owner": "me"})
-    with pytest.raises(NotFound):
-        await folder.adopt("uploads/none.tif")
 
 
 async def test_two_deployments_in_one_folder_tell_their_objects_apart(folder: FileStorage) -> None:
