@@ -70,13 +70,13 @@ class Stack:
         return [answer.id for answer in await self.store.submit(*jobs)]
 
     async def finished(self, ids: Sequence[str], timeout: float = 900) -> list[Job]:
-        """Wait until jobs have ended; raise if one has failed."""
+        """Wait until jobs have ended; raise if one has failed. Asks for one at a time: looking costs time, too."""
+        jobs = []
         async with asyncio.timeout(timeout):
-            while True:
-                jobs = [job for job in await self.store.get_many(ids) if job is not None]
-                if len(jobs) == len(ids) and all(job.final for job in jobs):
-                    break
-                await asyncio.sleep(0.02)
+            for each in ids:
+                while not ((job := await self.store.get(each)) and job.final):
+                    await asyncio.sleep(0.02)
+                jobs.append(job)
         for job in jobs:
             if job.status != "done":
                 raise RuntimeError(f"{job.id} is {job.status}: {job.fields.get('reason')}")

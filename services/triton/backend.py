@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb
+from numpy.typing import NDArray
 
-from shared.dense import Request, check, predict_all, read_card
+from shared.dense import Predictor, Request, check, read_card
 from shared.dense.weights import load_net
 from shared.errors import InvalidInput
 
@@ -49,25 +51,56 @@ class TritonPythonModel:
         version = args["model_version"]
         self._card = dataclasses.replace(read_card(model, version), version=version)
         self._net = load_net(model / version, int(os.environ.get("KIOSK_TRITON_THREADS", "0")))
+        self._predictor = Predictor(self._card, self._run)
+        self._spent = 0.0  # seconds of the network in the present call
+        self._family = pb.MetricFamily(  # kept: a metric counts only as long as its family lives
+            name="kiosk_network_seconds",
+            description="Seconds in which the network itself ran, without what is done before and after it.",
+            kind=pb.MetricFamily.COUNTER,
+        )
+        self._seconds = self._family.Metric(labels={"model": self._card.name, "version": version})
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer every request of a dynamic batch; one that does not fit fails alone."""
-        answers: list[Any] = [None] * len(requests)
-        waiting: list[tuple[int, Request]] = []
-        for place, request in enumerate(requests):
+    def execute(self, requests: list[Any]) -> None:
+        """Answer every request of a dynamic batch, each as soon as it can be; one that does not fit fails alone.
+
+        Early answers matter: who gets one makes the next request ready while the network works on the others.
+        """
+        waiting: list[tuple[Any, Request]] = []
+        for request in requests:
+            sender = request.get_response_sender()
             try:
                 if pb.get_input_tensor_by_name(request, "about") is not None:
-                    answers[place] = _card_answer(self._card.to_json())
+                    _send(sender, _card_answer(self._card.to_json()))
                 else:
-                    waiting.append((place, self._read(request)))
+                    waiting.append((sender, self._read(request)))
             except InvalidInput as error:
-                answers[place] = _refusal(error)
-        for (place, _), maps in zip(waiting, self._predict([each for _, each in waiting]), strict=True):
-            answers[place] = pb.InferenceResponse([pb.Tensor("maps", maps[np.newaxis])])
-        return answers
+                _send(sender, _refusal(error))
+        if waiting:
+            self._predict(waiting)
 
-    def _predict(self, blocks: list[Request]) -> list[Any]:
-        return list(predict_all(blocks, self._card, self._net)) if blocks else []
+    def finalize(self) -> None:
+        self._predictor.close()
+
+    def _predict(self, waiting: list[tuple[Any, Request]]) -> None:
+        left = {place: sender for place, (sender, _) in enumerate(waiting)}
+
+        def done(place: int, maps: NDArray[np.uint8]) -> None:
+            _send(left.pop(place), pb.InferenceResponse([pb.Tensor("maps", maps[np.newaxis])]))
+
+        self._spent = 0.0
+        try:
+            self._predictor([block for _, block in waiting], done)
+        except Exception as error:  # noqa: BLE001  # whatever the network raises is told to those who wait for it
+            for sender in left.values():
+                _send(sender, pb.InferenceResponse(error=pb.TritonError(f"{type(error).__name__}: {error}")))
+        self._seconds.increment(self._spent)
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        began = time.monotonic()
+        try:
+            return self._net(batch)
+        finally:
+            self._spent += time.monotonic() - began
 
     def _read(self, request: Any) -> Request:
         tensors = {name: pb.get_input_tensor_by_name(request, name) for name in (*BLOCKS, "window", "zoom")}
@@ -80,6 +113,11 @@ class TritonPythonModel:
         result = Request(block[0], window[0], float(zoom.flat[0]))
         check(result, self._card)
         return result
+
+
+def _send(sender: Any, response: Any) -> None:
+    """Answer a request; there is one answer to each."""
+    sender.send(response, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def _card_answer(text: str) -> Any:

@@ -5,7 +5,7 @@ network, and what turns maps into labels belongs to the consumer.
 """
 
 from shared.dense.card import ModelCard, Normalisation, ObjectMaps, PostProcessing, parse_card, read_card
-from shared.dense.predict import Net, Request, check, predict, predict_all
+from shared.dense.predict import Net, Predictor, Request, check, predict
 
 __all__ = [
     "ModelCard",
@@ -13,10 +13,10 @@ __all__ = [
     "Normalisation",
     "ObjectMaps",
     "PostProcessing",
+    "Predictor",
     "Request",
     "check",
     "parse_card",
     "predict",
-    "predict_all",
     "read_card",
 ]

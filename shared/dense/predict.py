@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.dense.card import ModelCard, ObjectMaps
-from shared.dense.normalise import normalise, rescale
+from shared.dense.normalise import normalise, rescale, scaled_shape
 from shared.dense.tiles import Blend, cut, plan
 from shared.errors import InvalidInput
 
 Net = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A network: float32 (N, C, t, u) to float32 (N, outputs, t, u)."""
+
+Done = Callable[[int, NDArray[np.uint8]], None]
+"""Takes the place of a request and its maps."""
+
+#: Batches that are ready before the network has asked for them, or wait to be put together.
+AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +51,55 @@ def predict(
     """
     request = Request(block, window, zoom)
     check(request, card)
-    return predict_all([request], card, net)[0]
+    work = _Work(0, request, card)
+    for batch in _batches([work], card.batch):
+        _add(batch, _activate(net(batch.tiles), card.activation))
+    return work.maps()
 
 
-def predict_all(requests: Sequence[Request], card: ModelCard, net: Net) -> list[NDArray[np.uint8]]:
-    """The maps of many blocks, as :func:`predict`; tiles of equal size share calls of the network.
+class Predictor:
+    """A network that is kept busy: one thread readies tiles ahead of it, one puts together what it gave.
 
-    The requests must have passed :func:`check`.
+    For one caller at a time, who waits while the network runs.
     """
-    works = [_Work(request, card) for request in requests]
-    by_shape: dict[tuple[int, int], list[_Work]] = {}
-    for work in works:
-        by_shape.setdefault(work.tiles.tile, []).append(work)
-    for alike in by_shape.values():
-        pieces = (piece for work in alike for piece in work.pieces())
-        while batch := list(islice(pieces, card.batch)):
-            results = _activate(net(np.stack([tile for _, _, tile in batch])), card.activation)
-            for (work, place, _), result in zip(batch, results, strict=True):
-                work.add(place, result)
-    return [work.maps(card) for work in works]
+
+    def __init__(self, card: ModelCard, net: Net) -> None:
+        self._card = card
+        self._net = net
+        self._before = ThreadPoolExecutor(1, "before")
+        self._after = ThreadPoolExecutor(1, "after")
+
+    def __call__(self, requests: Sequence[Request], done: Done) -> None:
+        """Predict many blocks, as :func:`predict`; tiles of equal size share calls of the network.
+
+        The requests must have passed :func:`check`. ``done`` is called, in another thread, with the place of a
+        request and its maps as soon as it has them.
+        """
+        works = [_Work(place, request, self._card) for place, request in enumerate(requests)]
+        works.sort(key=lambda work: work.plan.tile)
+        batches = _batches(works, self._card.batch)
+        ahead = deque(self._before.submit(next, batches, None) for _ in range(AHEAD))
+        behind: deque[Future[None]] = deque()
+        try:
+            while (batch := ahead.popleft().result()) is not None:
+                ahead.append(self._before.submit(next, batches, None))
+                behind.append(self._after.submit(self._finish, batch, self._net(batch.tiles), done))
+                if len(behind) > AHEAD:
+                    behind.popleft().result()
+        finally:
+            wait(ahead)
+            wait(behind)
+        for each in behind:
+            each.result()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._before.shutdown()
+        self._after.shutdown()
+
+    def _finish(self, batch: _Batch, results: NDArray[np.float32], done: Done) -> None:
+        for work in _add(batch, _activate(results, self._card.activation)):
+            done(work.place, work.maps())
 
 
 def check(request: Request, card: ModelCard) -> None:
@@ -77,27 +115,58 @@ def check(request: Request, card: ModelCard) -> None:
 
 
 class _Work:
-    """One block on its way through the network."""
+    """One block on its way through the network; takes memory from its first tile on."""
 
-    def __init__(self, request: Request, card: ModelCard) -> None:
-        plane = rescale(np.ascontiguousarray(request.block, np.float32), request.zoom)
-        self._image = normalise(plane, request.window, card.normalisation)
-        self._shape = (plane.shape[0], plane.shape[1])
+    def __init__(self, place: int, request: Request, card: ModelCard) -> None:
+        self.place = place
+        self._request = request
+        self._card = card
+        self._shape = scaled_shape((request.block.shape[0], request.block.shape[1]), request.zoom)
+        self.plan = plan(self._shape, card.tile, card.overlap, card.multiple, fixed=card.fixed_tile)
+        self._missing = len(self.plan)
         self._blend: Blend | None = None
-        self.tiles = plan(self._shape, card.tile, card.overlap, card.multiple, fixed=card.fixed_tile)
 
     def pieces(self) -> Iterator[tuple[_Work, tuple[int, int], NDArray[np.float32]]]:
-        return ((self, *pair) for pair in zip(self.tiles.places(), cut(self._image, self.tiles), strict=True))
+        request = self._request
+        image = normalise(rescale(request.block, request.zoom), request.window, self._card.normalisation)
+        return ((self, *pair) for pair in zip(self.plan.places(), cut(image, self.plan), strict=True))
 
-    def add(self, place: tuple[int, int], result: NDArray[np.float32]) -> None:
+    def add(self, place: tuple[int, int], result: NDArray[np.float32]) -> bool:
+        """Add the result of a tile; tells whether it was the last."""
         if self._blend is None:
-            self._blend = Blend(self._shape, result.shape[0], self.tiles)
+            self._blend = Blend(self._shape, result.shape[0], self.plan)
         self._blend.add(place, result)
+        self._missing -= 1
+        return not self._missing
 
-    def maps(self, card: ModelCard) -> NDArray[np.uint8]:
+    def maps(self) -> NDArray[np.uint8]:
         assert self._blend is not None  # a plan has at least one tile
-        maps = self._blend.result()
-        return np.stack([quantise(maps, each, card.postprocessing.foreground) for each in card.objects])
+        values, self._blend = self._blend.result(), None
+        maps = np.empty((len(self._card.objects), *self._shape), np.uint8)
+        for kind, target in zip(self._card.objects, maps, strict=True):
+            target[...] = quantise(values, kind, self._card.postprocessing.foreground)
+        return maps
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Tiles for one call of the network, float32 (N, C, t, u), and where each belongs."""
+
+    tiles: NDArray[np.float32]
+    places: list[tuple[_Work, tuple[int, int]]]
+
+
+def _batches(works: Iterable[_Work], size: int) -> Iterator[_Batch]:
+    """Cut works, those of equal tiles in a row, into batches."""
+    for _, alike in groupby(works, key=lambda work: work.plan.tile):
+        pieces = (piece for work in alike for piece in work.pieces())
+        while batch := list(islice(pieces, size)):
+            yield _Batch(np.stack([tile for _, _, tile in batch]), [(work, place) for work, place, _ in batch])
+
+
+def _add(batch: _Batch, results: NDArray[np.float32]) -> list[_Work]:
+    """Give each work its results; return those that now have all."""
+    return [work for (work, place), result in zip(batch.places, results, strict=True) if work.add(place, result)]
 
 
 def quantise(maps: NDArray[np.float32], kind: ObjectMaps, threshold: float) -> NDArray[np.uint8]:
@@ -109,8 +178,12 @@ def quantise(maps: NDArray[np.float32], kind: ObjectMaps, threshold: float) -> N
         height = front - maps[kind.boundary]
     else:
         height = front
-    value = np.round(254 * np.clip(height, 0, 1) + 1)
-    return np.asarray(np.where(front >= threshold, value, 0), np.uint8)
+    value = np.clip(height, 0, 1)
+    value *= 254
+    value += 1
+    np.rint(value, out=value)
+    np.copyto(value, 0, where=~(front >= threshold))
+    return np.asarray(value, np.uint8)
 
 
 def _activate(values: NDArray[np.float32], how: str) -> NDArray[np.float32]:

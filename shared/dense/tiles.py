@@ -74,6 +74,9 @@ class Blend:
     def add(self, place: tuple[int, int], result: NDArray[np.float32]) -> None:
         """Add the result (channels, tile height, tile width) of the tile that begins at ``place``."""
         y, x = place
+        if len(self._tiles) == 1:
+            self._sum[...] = result[:, : self._shape[0], : self._shape[1]]
+            return
         height = min(result.shape[1], self._shape[0] - y)
         width = min(result.shape[2], self._shape[1] - x)
         weight = np.outer(self._rows[y][:height], self._columns[x][:width])

@@ -110,40 +110,42 @@ def _passes(basin: NDArray[np.int32], height: NDArray[np.uint16], count: int) ->
     Returns:
         Three lists: one basin, the other, the height of the pass; by falling height.
     """
-    one, other, level = _crossings(basin, height)
     # The cost of a pass falls with its height and is never 0, which a sparse matrix would not store. Of several
     # passes between two basins the highest comes first after sorting; the others are left out.
-    cost = 65536 - level.astype(np.int64)
-    pair = one.astype(np.int64) * count + other
-    order = np.lexsort((cost, pair))
-    pair, cost = pair[order], cost[order]
+    crossings = np.sort(_crossings(basin, height))
+    pair = crossings >> 16
     first = np.append(True, pair[1:] != pair[:-1])[: pair.size]
-    row, column = np.divmod(pair[first], count)
-    graph = coo_array((cost[first].astype(np.float64), (row, column)), shape=(count, count))
+    cost = (crossings[first] & 0xFFFF) + 1
+    row, column = (pair[first] >> 24).astype(np.int32), (pair[first] & 0xFFFFFF).astype(np.int32)
+    graph = coo_array((cost.astype(np.float64), (row, column)), shape=(count, count))
     tree = minimum_spanning_tree(graph.tocsr()).tocoo()
     order = np.argsort(tree.data, kind="stable")
     falling = (65536 - tree.data[order]).astype(np.int64)
     return tree.row[order].tolist(), tree.col[order].tolist(), falling.tolist()
 
 
-def _crossings(
-    basin: NDArray[np.int32], height: NDArray[np.uint16]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint16]]:
-    """Return lower basin, higher basin and pass height of all neighbours that lie in different basins."""
-    # Basin numbers are exact in float32 up to 2**24, more than a block can have local maxima.
-    numbers = basin.astype(np.float32)
-    y, x = np.nonzero((cv2.dilate(numbers, SQUARE) > numbers) & (basin >= 0))
-    here, level = basin[y, x], height[y, x]
-    found: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint16]]] = []
+def _crossings(basin: NDArray[np.int32], height: NDArray[np.uint16]) -> NDArray[np.uint64]:
+    """Return all neighbours that lie in different basins: uint64 (n,), each lower basin << 40 | higher << 16 | cost.
+
+    The cost is 65535 less the height of the pass. Basins are fewer than 2**24: a block cannot have more maxima.
+    """
+    columns = basin.shape[1] + 2
+    # Numbers are exact in float32 up to 2**24.
+    numbers = cv2.copyMakeBorder(basin.astype(np.float32), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=-1)
+    around = cv2.copyMakeBorder(height, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0).ravel()
+    edge = (cv2.dilate(numbers, SQUARE) > numbers) & (numbers >= 0)
+    place = np.flatnonzero(edge)
+    numbers = numbers.ravel()
+    here, level = numbers[place], around[place]
+    lower = here.astype(np.uint64) << 40
+    found: list[NDArray[np.uint64]] = []
     for dy, dx in STEPS:
-        ny, nx = y + dy, x + dx
-        inside = (ny >= 0) & (ny < basin.shape[0]) & (nx >= 0) & (nx < basin.shape[1])
-        ny[~inside], nx[~inside] = y[~inside], x[~inside]
-        there = basin[ny, nx]
-        higher = there > here
-        found.append((here[higher], there[higher], np.minimum(level, height[ny, nx])[higher]))
-    one, other, level = (np.concatenate(part) for part in zip(*found, strict=True))
-    return one, other, level
+        neighbour = place + (dy * columns + dx)
+        there = numbers[neighbour]
+        higher = np.flatnonzero(there > here)
+        cost = 65535 - np.minimum(level[higher], around[neighbour[higher]])
+        found.append(lower[higher] | there[higher].astype(np.uint64) << 16 | cost)
+    return np.concatenate(found)
 
 
 def _choose(graph: Graph, peaks: list[int], h: int) -> NDArray[np.int32]:

@@ -105,4 +105,5 @@ def _nearest(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint32]:
 
 
 def _as_rgb(labels: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    return labels.astype("<u4", copy=False)[..., np.newaxis].view(np.uint8)[..., :3]
+    parts = np.ascontiguousarray(labels, "<u4")[..., np.newaxis].view(np.uint8)
+    return np.asarray(cv2.cvtColor(parts, cv2.COLOR_RGBA2RGB), np.uint8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shared.dense import ModelCard, Normalisation, ObjectMaps, PostProcessing, Request, predict, predict_all
+from shared.dense import ModelCard, Net, Normalisation, ObjectMaps, PostProcessing, Predictor, Request, predict
 from shared.dense.normalise import normalise
 from shared.dense.tiles import Blend, cut, plan
 from shared.errors import InvalidInput
@@ -102,17 +104,69 @@ def test_the_activation_of_the_card_is_put_on(how: str, expected: list[float]) -
     assert [np.unique(each).tolist() for each in maps] == [[value] for value in wanted]
 
 
-def test_blocks_of_equal_tiles_share_calls_of_the_network() -> None:
+@pytest.fixture
+def predictor() -> Iterator[Callable[[ModelCard, Net], Predictor]]:
+    made: list[Predictor] = []
+
+    def make(card: ModelCard, net: Net) -> Predictor:
+        made.append(Predictor(card, net))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_blocks_of_equal_tiles_share_calls_of_the_network(
+    predictor: Callable[[ModelCard, Net], Predictor],
+) -> None:
     calls: list[int] = []
 
     def net(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         calls.append(len(batch))
         return batch
 
-    requests = [Request(np.full((40, 40, 1), n, np.uint8), np.array([[0, 8]], np.float32), 1.0) for n in range(1, 7)]
-    results = predict_all(requests, dataclasses.replace(CARD, batch=4, postprocessing=PostProcessing(0.0)), net)
-    assert calls == [4, 2]
-    assert [int(each[0, 3, 3]) for each in results] == [round(1 + 254 * n / 8) for n in range(1, 7)]
+    sides = [40, 20, 40, 40, 20, 40, 40, 40]
+    window = np.array([[0, 10]], np.float32)
+    requests = [Request(np.full((side, side, 1), n, np.uint8), window, 1.0) for n, side in enumerate(sides)]
+    results: dict[int, NDArray[np.uint8]] = {}
+    card = dataclasses.replace(CARD, batch=4, postprocessing=PostProcessing(0.0))
+    predictor(card, net)(requests, results.__setitem__)
+    assert sorted(calls) == [2, 2, 4]
+    assert sorted(results) == list(range(8))
+    for n, request in enumerate(requests):
+        np.testing.assert_array_equal(results[n], predict(request.block, window, 1.0, card, identity))
+
+
+def test_a_block_is_handed_out_while_the_network_works_on_the_next(
+    predictor: Callable[[ModelCard, Net], Predictor],
+) -> None:
+    first = threading.Event()
+
+    def net(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert batch[0, 0, 0, 0] == 0 or first.wait(30), "the second block came before the first was handed out"
+        return batch
+
+    requests = [Request(np.full((40, 40, 1), n, np.uint8), UNIT, 1.0) for n in (0, 1)]
+    predictor(dataclasses.replace(CARD, batch=1), net)(requests, lambda _place, _maps: first.set())
+
+
+def test_an_error_of_the_network_reaches_the_caller_and_the_next_call_works(
+    predictor: Callable[[ModelCard, Net], Predictor],
+) -> None:
+    def net(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if batch.max() == 1:
+            raise ValueError("out of memory")
+        return batch
+
+    places: list[int] = []
+    predict_all = predictor(dataclasses.replace(CARD, batch=1), net)
+    requests = [Request(np.full((200, 200, 1), n, np.uint8), UNIT, 1.0) for n in (0, 1, 0)]
+    with pytest.raises(ValueError, match="out of memory"):
+        predict_all(requests, lambda place, _maps: places.append(place))
+    assert places == [0]
+    predict_all(requests[2:], lambda place, _maps: places.append(place))
+    assert places == [0, 0]
 
 
 @pytest.mark.parametrize("zoom", [0.25, 1.0, 3.3])
