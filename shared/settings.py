@@ -62,6 +62,8 @@ class TelemetrySettings(Group):
     """OTLP/HTTP collector, such as http://collector:4318; empty: no traces leave the process."""
     trace_ratio: float = Field(1.0, ge=0, le=1)
     """Share of traces that are kept, decided where a trace begins."""
+    trace_rate: float = Field(20.0, ge=0)
+    """Traces/s that one process begins and keeps at most, so that a flood of small jobs costs little."""
 
 
 class HealthSettings(Group):

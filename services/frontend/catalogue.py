@@ -29,6 +29,7 @@ class Catalogue:
         """Read from a store when asked."""
         self._store = store
         self._types: dict[str, JobType] = {}
+        self._named: dict[str, JobType] = {}
         self._models: dict[str, list[str]] = {}
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
@@ -54,10 +55,11 @@ class Catalogue:
             InvalidInput: there is none; the sentence names those there are.
             Retry: no consumer has ever said what it serves.
         """
-        found = _named(self._types, name)
+        low = name.strip().lower()
+        found = self._named.get(low)
         if found is None or self._stale(_FRESH):
             await self._refresh(_FRESH if found else 0.05)
-            found = _named(self._types, name)
+            found = self._named.get(low)
         if found is not None:
             return found
         if not self._types:
@@ -92,7 +94,7 @@ class Catalogue:
             if self._stale(fresh):
                 types, self._models = await asyncio.gather(self._store.types(), self._store.models())
                 if types != self._types:
-                    self._types = types
+                    self._types, self._named = types, _named(types)
                 self._read_at = time.monotonic()
 
 
@@ -102,9 +104,10 @@ def checked_options(kind: JobType, options: Mapping[str, Any]) -> str:
     Raises:
         InvalidInput: naming the option that is wrong and what is allowed.
     """
-    return _checked(kind.name, _schema_text(kind), json.dumps(options, sort_keys=True))
+    return _checked(kind.name, _schema_text(kind), _IN_ORDER.encode(options))
 
 
+_IN_ORDER = json.JSONEncoder(sort_keys=True)
 #: By job type: what was announced last, and its schema as text.
 _texts: dict[str, tuple[JobType, str]] = {}
 
@@ -209,7 +212,11 @@ def _shapes(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) 
     return [schema]
 
 
-def _named(types: Mapping[str, JobType], name: str) -> JobType | None:
-    low = name.strip().lower()
-    candidates = (kind for kind in types.values() if kind.public and kind.name != ARCHIVE)
-    return next((kind for kind in candidates if low == kind.name or low in map(str.lower, kind.aliases)), None)
+def _named(types: Mapping[str, JobType]) -> dict[str, JobType]:
+    """Return the job types that clients may name, by their names and aliases in small letters; the first has it."""
+    found: dict[str, JobType] = {}
+    for kind in types.values():
+        if kind.public and kind.name != ARCHIVE:
+            for name in (kind.name, *kind.aliases):
+                found.setdefault(name.lower(), kind)
+    return found

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from services.frontend import sniff
 from services.frontend.auth import principal
-from services.frontend.body import read_json, validated
+from services.frontend.body import read_model
 from services.frontend.catalogue import from_texts
 from services.frontend.compat_models import ExpireRequest, PredictRequest, RedisRequest, StatusRequest
 from services.frontend.context import base_url, frontend
@@ -118,7 +118,7 @@ async def _fields(request: web.Request, job_id: str, names: list[str]) -> list[s
 
 
 async def _body(request: web.Request, model: type[Any]) -> Any:
-    return validated(model, await read_json(request, frontend(request).settings.json_bytes))
+    return await read_model(request, model, frontend(request).settings.json_bytes)
 
 
 def _json(answer: dict[str, Any]) -> web.Response:

@@ -95,7 +95,8 @@ def checked(name: str, head: bytes) -> Kind:
 def base_name(name: str) -> str:
     """Return the last part of a path of any system, fit to be shown and stored: no control characters, 200 at most."""
     last = re.split(r"[/\\]", name.strip())[-1]
-    printable = "".join(letter for letter in last if letter.isprintable()).strip()
+    printable = last if last.isprintable() else "".join(filter(str.isprintable, last))
+    printable = printable.strip()
     stem, dot, ending = printable.rpartition(".")
     if len(printable) > 200:
         printable = stem[: 199 - len(ending)] + dot + ending if dot and len(ending) < 20 else printable[:200]

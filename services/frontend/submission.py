@@ -71,6 +71,7 @@ class Desk:
         self._catalogue = catalogue
         self._jobs = jobs
         self._quotas = quotas
+        self._log = log.bind()
         self._submit = Coalescer(self._submit_many, alone=True)
 
     async def submit(self, order: Order) -> Submitted:
@@ -151,4 +152,4 @@ class Desk:
     def _tell(self, order: Order, answer: Submitted) -> None:
         if answer.created:
             _counter(order.kind.name).inc()
-            log.info("job-submitted", job=answer.id, owner=order.owner, file=order.key, batch=order.batch or None)
+            self._log.info("job-submitted", job=answer.id, owner=order.owner, file=order.key, batch=order.batch or None)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from services.frontend import sniff
 from services.frontend.auth import principal
-from services.frontend.body import read_json, validated
+from services.frontend.body import read_model
 from services.frontend.context import frontend
 from services.frontend.submission import Order
 from services.frontend.v1.jobs import work_facts
@@ -31,7 +31,7 @@ _BODY = 50_000_000
 async def submit(request: web.Request) -> web.Response:
     """Submit one job for each file; all or none."""
     front, owner = frontend(request), principal(request).owner
-    wish = validated(NewBatchRequest, await read_json(request, _BODY))
+    wish = await read_model(request, NewBatchRequest, _BODY)
     if len(wish.files) > front.settings.jobs.batch_files:
         raise InvalidInput(
             f"The batch has {len(wish.files)} files; at most {front.settings.jobs.batch_files} are allowed.",

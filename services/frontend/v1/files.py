@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 
 from services.frontend.auth import principal
-from services.frontend.body import read_json, validated
+from services.frontend.body import read_model
 from services.frontend.context import frontend
 from services.frontend.uploads import Upload, first_file
 from services.frontend.v1.models import DirectRequest, DirectView, File
@@ -27,7 +27,7 @@ async def upload(request: web.Request) -> web.Response:
 async def begin(request: web.Request) -> web.Response:
     """Tell where a file can be put into the bucket."""
     front, owner = frontend(request), principal(request).owner
-    wish = validated(DirectRequest, await read_json(request, front.settings.json_bytes))
+    wish = await read_model(request, DirectRequest, front.settings.json_bytes)
     direct, address = await front.direct.begin(wish.name, wish.size, owner)
     await front.gate.spend(owner, wish.size)
     expires = datetime.now(UTC) + timedelta(seconds=front.settings.uploads.direct_seconds)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from services.frontend import objects, sniff
 from services.frontend.auth import principal
-from services.frontend.body import read_json, validated
+from services.frontend.body import read_model, validated
 from services.frontend.catalogue import ARCHIVE
 from services.frontend.context import frontend
 from services.frontend.multipart import Multipart
@@ -78,7 +78,7 @@ async def cancel(request: web.Request) -> web.Response:
 async def expire(request: web.Request) -> web.Response:
     """Say when an ended job, its files and its result links go."""
     job = await own_job(request, job_id_of(request))
-    wish = validated(ExpiryRequest, await read_json(request, frontend(request).settings.json_bytes))
+    wish = await read_model(request, ExpiryRequest, frontend(request).settings.json_bytes)
     if not await frontend(request).store.expire(job.id, wish.seconds):
         raise InvalidInput("A part of another job goes with that job; name the whole.", code="part-of-a-job")
     log.info("job-expiry-set", job=job.id, owner=principal(request).owner, seconds=wish.seconds)
@@ -167,7 +167,7 @@ async def _order(request: web.Request, job_id: str = "") -> Order:
     if request.content_type == "multipart/form-data":
         wish = await _from_multipart(request)
     else:
-        wish = validated(NewJobRequest, await read_json(request, front.settings.json_bytes))
+        wish = await read_model(request, NewJobRequest, front.settings.json_bytes)
     kind = await front.catalogue.find(wish.type)
     file = await front.uploads.find(wish.file, owner)
     return Order(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
-from services.frontend.body import read_json, validated
+from services.frontend.body import read_model
 from services.frontend.context import frontend
 from services.frontend.v1.models import SignedIn, SignInRequest
 from services.frontend.v1.routing import answer
@@ -18,7 +18,7 @@ _BODY = 10_000
 
 async def sign_in(request: web.Request) -> web.Response:
     """Give a cookie for an API key."""
-    wish = validated(SignInRequest, await read_json(request, _BODY))
+    wish = await read_model(request, SignInRequest, _BODY)
     key, value, seconds = await frontend(request).gate.sign_in(wish.key)
     response = answer(SignedIn(owner=key.owner))
     response.set_cookie(
