@@ -57,11 +57,11 @@ docker/run: ## Run the console's container, with the arguments in ARGS
 	@sh services/console/in-docker.sh $(ARGS)
 
 install: ## Put a `kiosk` that runs in the container on PATH (PREFIX=/usr/local)
-	@install -d $(PREFIX)/bin
-	@install -m 755 services/console/in-docker.sh $(PREFIX)/bin/kiosk
+	@install -d "$(PREFIX)/bin"
+	@install -m 755 services/console/in-docker.sh "$(PREFIX)/bin/kiosk"
 
 uninstall: ## Remove it again
-	@rm -f $(PREFIX)/bin/kiosk
+	@rm -f "$(PREFIX)/bin/kiosk"
 
 local:
 	@$(PYTHON) requirements/install.py local

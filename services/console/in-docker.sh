@@ -10,11 +10,24 @@ if ! command -v docker >/dev/null; then
 fi
 set -- "$image" "$@"
 for folder in "$HOME/.kube" "$HOME/.config/gcloud"; do
-    [ -d "$folder" ] && set -- --volume "$folder:/home/kiosk/${folder#"$HOME"/}" "$@"
+    if [ -d "$folder" ]; then
+        set -- --volume "$folder:/home/kiosk/${folder#"$HOME"/}" "$@"
+    fi
 done
-for name in $(env | sed -n 's/^\(KIOSK_[A-Z_]*\)=.*/\1/p'); do
+for name in KUBECONFIG GOOGLE_APPLICATION_CREDENTIALS; do
+    file=$(printenv "$name" || true)
+    if [ -f "$file" ]; then
+        file=$(realpath "$file")
+        set -- --volume "$file:$file:ro" --env "$name=$file" "$@"
+    fi
+done
+for name in $(env | sed -n 's/^\(KIOSK_[A-Z0-9_]*\)=.*/\1/p'); do
     set -- --env "$name" "$@"
 done
-[ -t 0 ] && [ -t 1 ] && set -- --tty --interactive "$@"
-exec docker run --rm --network host --user "$(id -u):$(id -g)" --env HOME=/home/kiosk \
+if [ -t 0 ] && [ -t 1 ]; then
+    set -- --tty --interactive "$@"
+elif [ ! -t 0 ]; then
+    set -- --interactive "$@" # so that what is piped in arrives
+fi
+exec docker run --rm --init --network host --user "$(id -u):$(id -g)" --env HOME=/home/kiosk \
     --volume "$PWD:/here" --workdir /here "$@"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 from shared.errors import Misconfigured, Retry
@@ -34,14 +35,20 @@ def words(namespace: str = "", context: str = "") -> list[str]:
     return chosen + (["--namespace", namespace] if namespace else [])
 
 
-def read(*asked: str, namespace: str = "", context: str = "") -> Any:
-    """Return what kubectl answers, as JSON.
+def read(*asked: str, begin: Sequence[str] = ()) -> Any:
+    """Return what kubectl answers, as JSON; ``begin`` is what `words` gave.
 
     Raises:
         Retry: the cluster does not answer, or refuses; kubectl's own sentence is passed on.
     """
-    command = [*words(namespace, context), *asked, "--output", "json"]
+    command = [*(begin or words()), *asked, "--output", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Retry(f"The cluster cannot be asked: {done.stderr.strip() or 'kubectl failed'}")
+        raise Retry(f"The cluster cannot be asked: {sentence(done.stderr.splitlines()) or 'kubectl failed'}")
     return json.loads(done.stdout)
+
+
+def sentence(lines: Sequence[str]) -> str:
+    """Return what kubectl said last, without the lines of its library's log before it."""
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1].removeprefix("error: ") if said else ""

@@ -7,9 +7,10 @@ import asyncio
 import sys
 import time
 
-from services.console import output, reach
+from services.console import kubectl, output, reach
 from services.console.logs import sources
 from services.console.logs.lines import LEVELS, Line, Wish, shown, span
+from services.console.logs.pods import PodLogs
 from shared.errors import InvalidInput
 
 
@@ -36,17 +37,9 @@ def main(options: argparse.Namespace) -> int:
     wish = Wish(options.level, options.job, since)
     show = _shower(options)
     if options.kubernetes:
-        asyncio.run(
-            sources.pods(
-                options.services,
-                wish,
-                options.tail,
-                show,
-                namespace=options.namespace,
-                context=options.context,
-                forever=options.follow,
-            )
-        )
+        begin = kubectl.words(options.namespace, options.context)
+        logs = PodLogs(options.services, wish, options.tail, show, begin)
+        asyncio.run(logs.follow() if options.follow else logs.once())
         return 0
     paths = sources.files(reach.place(options).logs, options.services)
     if not paths:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+IN_DOCKER = ROOT / "services" / "console" / "in-docker.sh"
 
 
 class Terminal:
@@ -71,35 +74,74 @@ def test_without_a_terminal_it_says_how_it_is_used(words: list[str], code: int) 
     assert "Traceback" not in done.stderr
 
 
-def test_the_container_gets_folder_logins_and_settings(tmp_path: Path) -> None:
-    docker = tmp_path / "docker"
-    docker.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
-    docker.chmod(0o755)
+@pytest.fixture
+def docker(tmp_path: Path) -> dict[str, str]:
+    """An environment in which ``docker`` is a stand-in that prints how it was called, a word a line, and its input."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n[ -t 0 ] || cat\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+
+
+def run(*command: str, code: int = 0, text: str = "", **how: Any) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, input=text, **how)
+    assert done.returncode == code, done.stderr
+    return (done.stdout + done.stderr).splitlines()
+
+
+def test_the_container_gets_folder_logins_and_settings(docker: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / ".kube").mkdir()
-    done = subprocess.run(
-        ["sh", str(ROOT / "services" / "console" / "in-docker.sh"), "status", "--json"],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "KIOSK_URL": "http://a b"},
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    words = done.stdout.splitlines()
+    here = tmp_path / "my images"
+    here.mkdir()
+    (here / "lab.yaml").write_text("")
+    settings = {"KIOSK_URL": "http://a b", "KIOSK_S3_1": "x", "KUBECONFIG": "lab.yaml", "OTHER": "secret"}
+    words = run("sh", str(IN_DOCKER), "status", "--json", env=docker | settings, cwd=here)
     assert words[-3:] == ["cellkiosk/console", "status", "--json"]
     assert words[:2] == ["run", "--rm"]
-    assert f"{tmp_path}/.kube:/home/kiosk/.kube" in words
-    assert words[words.index("KIOSK_URL") - 1] == "--env"
+    volumes = {words[i + 1] for i, word in enumerate(words) if word == "--volume"}
+    assert volumes == {
+        f"{here}:/here",
+        f"{tmp_path}/.kube:/home/kiosk/.kube",
+        f"{here}/lab.yaml:{here}/lab.yaml:ro",
+    }
+    variables = {words[i + 1] for i, word in enumerate(words) if word == "--env"}
+    assert variables == {"HOME=/home/kiosk", "KIOSK_URL", "KIOSK_S3_1", f"KUBECONFIG={here}/lab.yaml"}
+    assert words[words.index("--user") + 1] == f"{os.getuid()}:{os.getgid()}"
     assert "--tty" not in words
 
 
+def test_what_is_piped_in_arrives_in_the_container(docker: dict[str, str], tmp_path: Path) -> None:
+    words = run("sh", str(IN_DOCKER), "shell", env=docker, cwd=tmp_path, text="print(1)\n")
+    assert "--interactive" in words
+    assert words[-1] == "print(1)"
+
+
+def test_in_a_terminal_the_container_has_it_too(docker: dict[str, str]) -> None:
+    terminal = Terminal("sh", str(IN_DOCKER), **docker)
+    terminal.until("cellkiosk/console")
+    assert {"--tty", "--interactive"} <= set(terminal.seen.split())
+    assert terminal.close() == 0
+
+
+def test_the_image_is_built_installed_and_run_by_make(docker: dict[str, str], tmp_path: Path) -> None:
+    words = run("make", "-C", str(ROOT), "--silent", "docker/build", "IMAGE=lab/console", env=docker)
+    assert words == ["build", "--quiet", "--file", "services/console/Dockerfile", "--tag", "lab/console", "."]
+    words = run("make", "-C", str(ROOT), "--silent", "docker/run", "ARGS=status --json", env=docker)
+    assert words[-3:] == ["cellkiosk/console", "status", "--json"]
+    run("make", "-C", str(ROOT), "--silent", "install", f"PREFIX={tmp_path}/my prefix", env=docker)
+    kiosk = tmp_path / "my prefix" / "bin" / "kiosk"
+    assert run(str(kiosk), "doctor", env=docker, cwd=tmp_path)[-2:] == ["cellkiosk/console", "doctor"]
+    run("make", "-C", str(ROOT), "--silent", "uninstall", f"PREFIX={tmp_path}/my prefix", env=docker)
+    assert not kiosk.exists()
+
+
 def test_without_docker_the_sentence_says_so(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["/bin/sh", str(ROOT / "services" / "console" / "in-docker.sh")],
-        env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "needs Docker" in done.stderr
+    words = run("/bin/sh", str(IN_DOCKER), env={"PATH": str(tmp_path), "HOME": str(tmp_path)}, code=2)
+    assert words == ["kiosk: this runs in a container and needs Docker, which is not on PATH here."]
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("script", ["kiosk", "services/console/in-docker.sh", ".ci/run", "requirements/lock.sh"])
+def test_scripts_are_sound(script: str) -> None:
+    assert run("shellcheck", str(ROOT / script)) == []

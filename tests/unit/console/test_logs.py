@@ -149,7 +149,7 @@ def test_the_logs_of_pods_are_shown(capsys: pytest.CaptureFixture[str], kubectl:
 
 def test_a_cluster_that_does_not_answer_is_told_in_its_words(capsys: pytest.CaptureFixture[str], kubectl: Path) -> None:
     assert commands.main(["forward"]) == 1
-    assert "The cluster cannot be asked: error: the server is asleep" in capsys.readouterr().err
+    assert "The cluster cannot be asked: the server is asleep" in capsys.readouterr().err
 
 
 def test_without_kubectl_the_sentence_names_it(
@@ -174,7 +174,7 @@ def test_services_are_found_by_their_part(kubectl: Path, monkeypatch: pytest.Mon
         ]
     }
     monkeypatch.setattr(forward.kubectl, "read", lambda *_asked, **_where: listed)
-    assert forward.services("", "") == {
+    assert forward.services(["kubectl"]) == {
         "frontend": ("lab-cellkiosk-frontend", 8080),
         "grafana": ("monitoring-grafana", 80),
     }
