@@ -149,6 +149,8 @@ class _Helper:
     @classmethod
     async def _started(cls, limits: ReadLimits, seconds: float) -> _Helper:
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        # In a container the packages lie where only this variable says.
+        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -159,7 +161,7 @@ class _Helper:
             limit=_ANSWER,
             cwd=_ROOT,
             # One thread each: several files are decoded at once, and threads cost address space.
-            env=environment | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env=environment | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
         helper = cls(process)
         try:

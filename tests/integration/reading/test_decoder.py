@@ -52,6 +52,18 @@ async def opened_for_reading(fifo: Path) -> int:
     return await asyncio.to_thread(os.open, fifo, os.O_WRONLY)
 
 
+async def test_a_decoder_finds_packages_where_this_process_does(
+    decoder: Decoder, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container they are not in Python's own folders, but where PYTHONPATH says."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "sitecustomize.py").write_text(f"open({str(tmp_path / 'seen')!r}, 'w').close()\n")
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    await decoder.decode(image, tmp_path / "image.npy")
+    assert (tmp_path / "seen").exists()
+
+
 async def kill_helper(number: signal.Signals) -> None:
     """Kill the one decoding process there is, and wait until it is gone."""
     (helper,) = helpers()
