@@ -277,7 +277,18 @@ def schema(text: str) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": pool,
     }
-    for part in ("frontend", "consumer", "autoscaler", "janitor", "triton", "redis", "observability", "logging", "vpn"):
+    for part in (
+        "frontend",
+        "consumer",
+        "autoscaler",
+        "janitor",
+        "console",
+        "triton",
+        "redis",
+        "observability",
+        "logging",
+        "vpn",
+    ):
         whole["properties"][part]["properties"]["global"] = {"type": "object"}  # Helm puts it there itself
     whole["properties"]["global"] = {"type": "object", "description": "Not read; Helm and parent charts put it there."}
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of cellkiosk", **whole}

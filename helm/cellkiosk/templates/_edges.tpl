@@ -4,33 +4,35 @@ Whatever is not here is denied. `outside` and `apiserver` are addresses beyond t
 */}}
 {{- define "cellkiosk.edges" -}}
 {{- $clients := list "frontend" "consumer" "autoscaler" "janitor" -}}
+{{- $all := append $clients "console" -}}
 {{- $values := .Values -}}
 {{- if $values.redis.enabled }}
-- {from: [{{ join ", " $clients }}, redis], to: redis, ports: [6379, 26379]}
+- {from: [{{ join ", " $all }}, redis], to: redis, ports: [6379, 26379]}
 {{- else }}
-- {from: [{{ join ", " $clients }}], to: outside, ports: {{ toJson $values.redis.external.ports }}}
+- {from: [{{ join ", " $all }}], to: outside, ports: {{ toJson $values.redis.external.ports }}}
 {{- end }}
-{{- if $values.triton.enabled }}
+{{- if and $values.triton.enabled (eq $values.triton.mode "shared") }}
 - {from: [consumer], to: triton, ports: [8001]}
 - {from: [autoscaler], to: triton, ports: [8002]}
-{{- else if hasPrefix "grpc://" $values.triton.external.url }}
+{{- else if and (not $values.triton.enabled) (hasPrefix "grpc://" $values.triton.external.url) }}
 - {from: [consumer], to: outside, ports: [{{ regexFind "[0-9]+$" $values.triton.external.url | default "8001" }}]}
 {{- end }}
-- {from: [frontend, consumer, janitor, triton], to: outside, ports: {{ toJson $values.networkPolicy.outsidePorts }}}
+- {from: [frontend, consumer, janitor, console, triton], to: outside, ports: {{ toJson $values.networkPolicy.outsidePorts }}}
 {{- if $values.workloadIdentity.googleServiceAccount }}
-- {from: [frontend, consumer, janitor, triton], to: metadata, ports: [80, 988]}
+- {from: [frontend, consumer, janitor, console, triton], to: metadata, ports: [80, 988]}
 {{- end }}
 - {from: [autoscaler, janitor], to: apiserver, ports: {{ toJson $values.networkPolicy.apiServerPorts }}}
 {{- with $values.settings.telemetry.otlp_endpoint }}
 - {from: [frontend, consumer, autoscaler, janitor], to: outside, ports: [{{ regexFind "[0-9]+$" (. | trimSuffix "/") | default "4318" }}]}
 {{- end }}
 {{- if $values.frontend.enabled }}
-- {from: [test], to: frontend, ports: [8080]}
+- {from: [test, console], to: frontend, ports: [8080]}
 {{- end }}
 {{- if and $values.observability.enabled $values.observability.prometheus.enabled }}
 - {from: [prometheus], to: apiserver, ports: {{ toJson $values.networkPolicy.apiServerPorts }}}
 - {from: [prometheus], to: [{{ join ", " $clients }}], ports: [9090]}
-- {from: [prometheus], to: triton, ports: [8002]}
+- {from: [prometheus], to: {{ include "cellkiosk.tritonComponent" . }}, ports: [8002]}
+- {from: [console], to: prometheus, ports: [9090]}
 - {from: [prometheus], to: redis, ports: [9121]}
 {{- range concat $values.observability.prometheus.alertmanagers $values.observability.prometheus.dcgmTargets }}
 - {from: [prometheus], to: outside, ports: [{{ regexFind "[0-9]+$" . }}]}

@@ -81,6 +81,11 @@ grpc://{{ include "cellkiosk.name" . }}-triton.{{ .Release.Namespace }}.svc:8001
 {{- end -}}
 {{- end -}}
 
+{{/* Whose pods the model servers run in. */}}
+{{- define "cellkiosk.tritonComponent" -}}
+{{- ternary "consumer" "triton" (eq .Values.triton.mode "sidecar") -}}
+{{- end -}}
+
 {{/* Writes the entries of `over` into `base`, map by map; unlike mergeOverwrite, false and 0 count: (dict base over) */}}
 {{- define "cellkiosk.mergeInto" -}}
 {{- $base := .base -}}

@@ -120,6 +120,7 @@ class Container:
             return await asyncio.to_thread(self.process.wait, seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            await asyncio.to_thread(self.process.wait)
             raise
 
 

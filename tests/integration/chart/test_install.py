@@ -126,7 +126,7 @@ def test_install_upgrade_rollback_uninstall(cluster: Cluster, namespace: str) ->
     said = cluster.helm("install", "kiosk", *words, "--wait", "--timeout", "120s")
     assert f"port-forward service/{NAME}-frontend 8080:80" in said
     running = cluster.kubectl("-n", namespace, "get", "pods", "-o", "jsonpath={.items[*].status.phase}").split()
-    assert len(running) == 8
+    assert len(running) == 9
     assert set(running) == {"Running"}
     password = cluster.get(namespace, "secret", f"{NAME}-redis")["data"]["password"]
 

@@ -89,7 +89,7 @@ def test_containers_state_what_they_need(case: str) -> None:
         assert container["resources"]["requests"]["memory"], name
         assert "memory" in container["resources"]["limits"], name
         assert all(port["protocol"] in {"TCP", "UDP"} for port in container.get("ports", [])), name
-        if not name.startswith("Pod/"):
+        if not name.startswith("Pod/") and not name.endswith(("-console", "-benchmark")):  # those wait for somebody
             assert "livenessProbe" in container, name
         mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
         assert mounted <= {volume["name"] for volume in spec.get("volumes", [])} | {"data"}, name
@@ -198,3 +198,45 @@ def test_triton_gets_the_time_that_it_may_take_to_start() -> None:
     spec = pod_specs(template("--set", "triton.startSeconds=123", case="kind"))["Deployment/kiosk-cellkiosk-triton"]
     probe = spec["containers"][0]["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] == 125
+
+
+def test_a_model_server_beside_a_consumer_is_still_looked_at() -> None:
+    """Its metrics are let in, selected and named as those of a server in a pod of its own."""
+    objects = rendered("everything")
+    policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "NetworkPolicy")}
+    ingress = policies["kiosk-cellkiosk-consumer"]["ingress"]
+    assert {port["port"] for rule in ingress for port in rule["ports"]} == {9090, 8002}
+    monitors = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "PodMonitor")}
+    labels = monitors["kiosk-cellkiosk-triton"]["selector"]["matchLabels"]
+    assert labels["app.kubernetes.io/component"] == "consumer"
+    config = next(each for each in of_kind(objects, "ConfigMap") if each["metadata"]["name"].endswith("-prometheus"))
+    rules = yaml.safe_load(config["data"]["prometheus.yaml"])["scrape_configs"][0]["relabel_configs"]
+    assert [rule["replacement"] for rule in rules if rule.get("target_label") == "job"][-1] == "cellkiosk-triton"
+
+
+def test_gpu_metrics_keep_the_namespace_of_the_pod_that_uses_the_gpu() -> None:
+    """The dashboards choose by it; the exporter itself runs elsewhere."""
+    monitors = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("gke"), "PodMonitor")}
+    assert monitors["kiosk-cellkiosk-dcgm"]["podMetricsEndpoints"][0]["honorLabels"] is True
+
+
+def test_vpn_needs_somebody_to_let_in() -> None:
+    words = ["--set", "vpn.enabled=true,vpn.existingSecret=key"]
+    done = run_helm("template", "kiosk", str(CHART), *words, check=False)
+    assert "vpn.peers must name at least one person" in done.stderr
+
+
+def test_what_the_notes_say_to_run_exists() -> None:
+    """The first key is made in a pod that reaches Redis, by a command that its image has on its path."""
+    deployments = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("gke"), "Deployment")}
+    console = deployments["kiosk-cellkiosk-console"]["template"]["spec"]["containers"][0]
+    assert {"KIOSK_REDIS__URL", "KIOSK_STORAGE__URL"} <= {each["name"] for each in console["env"]}
+    policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("gke"), "NetworkPolicy")}
+    edges = [
+        rule for rule in policies["kiosk-cellkiosk-console"]["egress"] for port in rule["ports"] if port["port"] == 6379
+    ]
+    assert edges
+    notes = (CHART / "templates" / "NOTES.txt").read_text()
+    assert "exec deployment/{{ $name }}-console -- kiosk keys create" in notes
+    benchmark = deployments["kiosk-cellkiosk-benchmark"]
+    assert benchmark["replicas"] == 0

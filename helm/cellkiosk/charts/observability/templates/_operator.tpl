@@ -26,7 +26,7 @@ metadata:
 spec:
   selector:
     matchLabels:
-      {{- include "cellkiosk.selector" (list $top $component) | nindent 6 }}
+      {{- include "cellkiosk.selector" (list $top (ternary (include "cellkiosk.tritonComponent" $top) $component (eq $component "triton"))) | nindent 6 }}
   podMetricsEndpoints:
     - port: {{ $port }}
       interval: {{ $values.scrapeSeconds }}s
@@ -50,6 +50,8 @@ spec:
       {{- toYaml $values.dcgm.selector | nindent 6 }}
   podMetricsEndpoints:
     - port: {{ $values.dcgm.port }}
+      # The exporter names the pod that uses a GPU, and its namespace, which the dashboards choose by.
+      honorLabels: true
       interval: {{ $values.scrapeSeconds }}s
 {{- end }}
 {{- end -}}

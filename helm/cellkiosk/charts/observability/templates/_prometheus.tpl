@@ -126,12 +126,18 @@ scrape_configs:
       - source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_component]
         replacement: cellkiosk-$1
         target_label: job
+      # A model server beside a consumer is told apart by its port.
+      - source_labels: [__meta_kubernetes_pod_container_port_name]
+        regex: metrics
+        replacement: cellkiosk-triton
+        target_label: job
       - source_labels: [__meta_kubernetes_namespace]
         target_label: namespace
       - source_labels: [__meta_kubernetes_pod_name]
         target_label: pod
 {{- with $values.prometheus.dcgmTargets }}
   - job_name: dcgm
+    honor_labels: true # the exporter names the namespace of the pod that uses a GPU
     static_configs:
       - targets:
           {{- toYaml . | nindent 10 }}

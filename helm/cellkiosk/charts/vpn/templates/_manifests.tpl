@@ -2,6 +2,9 @@
 {{- define "vpn.manifests" -}}
 {{- $values := .Values.vpn }}
 {{- $name := printf "%s-vpn" (include "cellkiosk.name" .) }}
+{{- if not $values.peers }}
+{{- fail "vpn.peers must name at least one person (publicKey, address)" }}
+{{- end }}
 {{- include "cellkiosk.serviceAccount" (dict "top" . "component" "vpn") }}
 ---
 apiVersion: v1
