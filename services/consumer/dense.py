@@ -51,11 +51,14 @@ class Segmenter:
             name: of the scratch file of labels too large for memory.
         """
         shape = image.shape[1:]
-        window = await tools.compute(self._window, image, stage="pre-processing")
         pieces = list(blocks((shape[0], shape[1]), *self._block_and_halo()))
         kinds = self.card.objects
         if len(pieces) == 1:
-            return await self._block(tools, image, window, pieces[0])
+            window, pixels = await tools.compute(
+                lambda: (self._window(image), self._cut(image, pieces[0])), stage="pre-processing"
+            )
+            return await self._labels(tools, pixels, window, pieces[0])
+        window = await tools.compute(self._window, image, stage="pre-processing")
         out = [tools.labels((shape[0], shape[1]), f"{name}-{kind.name}") for kind in kinds]
         least = self.card.postprocessing.min_size / self.zoom**2
         stitchers = [Stitcher(labels, self._block_and_halo()[1], min_size=least) for labels in out]
@@ -76,6 +79,11 @@ class Segmenter:
         self, tools: Tools, image: NDArray[Any], window: NDArray[np.float32], block: Block
     ) -> list[NDArray[np.int32]]:
         pixels = await tools.compute(self._cut, image, block, stage="pre-processing")
+        return await self._labels(tools, pixels, window, block)
+
+    async def _labels(
+        self, tools: Tools, pixels: NDArray[Any], window: NDArray[np.float32], block: Block
+    ) -> list[NDArray[np.int32]]:
         maps = await tools.predict(self.card, pixels, window, self.zoom)
         del pixels
         return [

@@ -52,9 +52,10 @@ class FileStorage:
         metadata: Mapping[str, str] | None = None,
     ) -> Stored:
         checked(key)
-        chunks = (
-            file_chunks(source) if isinstance(source, Path) else once(source) if isinstance(source, bytes) else source
-        )
+        if isinstance(source, bytes) or (isinstance(source, Path) and _is_small(source)):
+            with as_ours("write"):
+                return await off_loop(self._put_small, key, source, content_type, metadata)
+        chunks = file_chunks(source) if isinstance(source, Path) else source
         with as_ours("write"):
             temporary = await off_loop(self._temporary)
             try:
@@ -162,6 +163,23 @@ class FileStorage:
             return await writer.finish()
         finally:
             await writer.aclose()
+
+    def _put_small(
+        self, key: str, source: bytes | Path, content_type: str, metadata: Mapping[str, str] | None
+    ) -> Stored:
+        """Store what is there and small, all in one go: changing threads would take longer than the work."""
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        temporary = self._temporary()
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                if self._fsync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            digest = hashlib.sha256(content).hexdigest()
+            return self._publish(temporary, key, self._about(key, len(content), digest, content_type, metadata))
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _temporary(self) -> Path:
         folder = self.folder / OWN / "tmp"
@@ -303,6 +321,13 @@ class FileStorage:
     def _orphan(self, path: Path) -> bool:
         about = _read_about(path)
         return about is None or not self._path(about["key"]).exists()
+
+
+def _is_small(path: Path) -> bool:
+    try:
+        return path.stat().st_size <= BLOCK
+    except OSError:
+        return False  # reading it will tell
 
 
 class BlockWriter:

@@ -5,6 +5,9 @@ Frame by frame, objects are linked by linear assignment, in which staying alone 
 pp. 695-702). The cost of a link is one minus the probability that both are the same object, from overlap, distance
 and area; how far objects move is measured on the frames themselves. A division is a new object that, together with
 the successor of an object before, lies around that object and is like its sister in size.
+
+An object that is missed in a few frames keeps its track: what is new in a frame is held against what was lost shortly
+before, in a second assignment, as in the same paper, but frame by frame, so that no movie has to be held.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from services.consumer.imaging.labels import LabelStatistics, statistics
 NEIGHBOURS = 12
 #: Nearest objects of the frame before that a new object may come from.
 MOTHERS = 6
+#: Least probability that a new object is one that was lost some frames before: there is no overlap to tell.
+REGAINED = 0.5
 # A cost of 0 would be taken for "no link" by sparse matrices.
 EPSILON = 1e-9
 
@@ -41,11 +46,13 @@ class TrackingParams:
     """Cost of a new object; a link costs one minus its probability."""
     death: float = 0.99
     """Cost of an object that ends."""
+    max_gap: int = 2
+    """Most frames in a row in which an object may be missed and keep its track."""
 
 
 @dataclass
 class Track:
-    """One object over time, without gaps."""
+    """One object over time."""
 
     label: int
     first: int
@@ -54,6 +61,8 @@ class Track:
     daughters: list[int] = field(default_factory=list)
     frame_div: int | None = None
     """The daughters' first frame."""
+    missed: set[int] = field(default_factory=set)
+    """Frames between the first and the last in which the object was not seen."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,18 @@ class _Frame:
     """int32 (n,): the track of each object, in the order of ``seen.labels``."""
 
 
+@dataclass(frozen=True)
+class _Lost:
+    """An object that was not found again in the frame after its last."""
+
+    track: int
+    last: int
+    centroid: NDArray[np.float64]
+    area: float
+
+
 class Tracker:
-    """Links frames as they come; remembers the frame before and one short record of each track.
+    """Links frames as they come; remembers the frame before, what was lost lately, and a short record of each track.
 
     Args:
         params: costs and the farthest move.
@@ -75,6 +94,8 @@ class Tracker:
         self._params = params or TrackingParams()
         self._tracks: list[Track] = []
         self._before: _Frame | None = None
+        self._lost: list[_Lost] = []
+        self._moved = 0.0
         self._frames = 0
 
     def add(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -89,8 +110,15 @@ class Tracker:
         labels = np.ascontiguousarray(labels)
         seen = statistics(labels)
         tracks = np.zeros(seen.labels.size, np.int32)
-        if self._before is not None:
-            self._continue(self._before, labels, seen, tracks)
+        before = self._before
+        if before is None or before.seen.labels.size == 0 or seen.labels.size == 0:
+            self._regain(seen, tracks)
+        else:
+            successor = self._continue(before, labels, seen, tracks)
+            self._regain(seen, tracks)
+            self._divide(before, seen, successor, tracks)
+        if before is not None:
+            self._lose(before, tracks)
         for i in np.flatnonzero(tracks == 0):
             tracks[i] = self._start().label
         for track in tracks.tolist():
@@ -104,12 +132,13 @@ class Tracker:
     def lineage(self) -> dict[str, dict[str, Any]]:
         """Return all tracks by number: label, frames, daughters, parent, frame_div, capped.
 
-        A track is capped where it ended before the last frame: by a division or because its object was lost.
+        ``frames`` are those in which the object was seen; one that it was missed in is not among them. A track is
+        capped where it ended before the last frame: by a division or because its object was lost.
         """
         return {
             str(track.label): {
                 "label": track.label,
-                "frames": list(range(track.first, track.last + 1)),
+                "frames": [t for t in range(track.first, track.last + 1) if t not in track.missed],
                 "daughters": track.daughters,
                 "parent": track.parent,
                 "frame_div": track.frame_div,
@@ -125,20 +154,47 @@ class Tracker:
 
     def _continue(
         self, before: _Frame, labels: NDArray[np.int32], seen: LabelStatistics, tracks: NDArray[np.int32]
-    ) -> None:
-        """Fill in the tracks of objects that were there before, and of daughters."""
-        if before.seen.labels.size == 0 or seen.labels.size == 0:
-            return
-        one, other, cost, moved = _candidates(before, labels, seen, self._params)
+    ) -> NDArray[np.int64]:
+        """Fill in the tracks of objects that were there before; return the successor of each of those, or -1."""
+        one, other, cost, self._moved = _candidates(before, labels, seen, self._params)
         one, other = _assign(one, other, cost, before.seen.labels.size, seen.labels.size, self._params)
         tracks[other] = before.tracks[one]
         successor = np.full(before.seen.labels.size, -1, np.int64)
         successor[one] = other
-        for mother, first, second in _divisions(before.seen, seen, successor, moved, self._params):
+        return successor
+
+    def _regain(self, seen: LabelStatistics, tracks: NDArray[np.int32]) -> None:
+        """Fill in the tracks of new objects that are like one that was lost shortly before."""
+        self._lost = [lost for lost in self._lost if self._frames - lost.last - 1 <= self._params.max_gap]
+        new = np.flatnonzero(tracks == 0)
+        if not self._lost or not new.size:
+            return
+        one, other, cost = _regainable(self._lost, seen, new, self._moved, self._frames, self._params.max_distance)
+        one, other = _assign(one, other, cost, len(self._lost), new.size, self._params)
+        for lost, place in zip((self._lost[i] for i in one.tolist()), new[other].tolist(), strict=True):
+            tracks[place] = lost.track
+            self._tracks[lost.track - 1].missed.update(range(lost.last + 1, self._frames))
+        regained = set(one.tolist())
+        self._lost = [lost for i, lost in enumerate(self._lost) if i not in regained]
+
+    def _divide(
+        self, before: _Frame, seen: LabelStatistics, successor: NDArray[np.int64], tracks: NDArray[np.int32]
+    ) -> None:
+        """Fill in the tracks of daughters."""
+        new = np.flatnonzero(tracks == 0)
+        for mother, first, second in _divisions(before.seen, seen, successor, new, self._moved, self._params):
             parent = self._tracks[before.tracks[mother] - 1]
             daughters = [self._start(parent.label).label for _ in range(2)]
             parent.daughters, parent.frame_div = daughters, self._frames
             tracks[[first, second]] = daughters
+
+    def _lose(self, before: _Frame, tracks: NDArray[np.int32]) -> None:
+        """Remember the objects of the frame before that have no successor and did not divide."""
+        for i in np.flatnonzero(~np.isin(before.tracks, tracks)).tolist():
+            track = int(before.tracks[i])
+            if not self._tracks[track - 1].daughters:
+                seen = before.seen
+                self._lost.append(_Lost(track, self._frames - 1, seen.centroids[i], float(seen.areas[i])))
 
 
 def _candidates(
@@ -157,11 +213,38 @@ def _candidates(
     closest = near[:, 0][np.isfinite(near[:, 0])]
     usual = float(np.median(closest)) if closest.size else 0.0
     length = max(radius, 2 * usual)
-    areas = before.seen.areas[one], seen.areas[other]
-    alike = np.sqrt(np.minimum(*areas) / np.maximum(*areas))
-    near_and_alike = np.exp(-((distance / length) ** 2) / 2) * alike
+    near_and_alike = _near_and_alike(distance / length, before.seen.areas[one], seen.areas[other])
     overlap = _overlaps(before, labels, seen, one, other)
     return one, other, (1 - overlap) * (1 - near_and_alike), usual
+
+
+def _near_and_alike(distance: NDArray[np.float64], area: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the probability that two objects are the same by distance, in usual lengths, and area."""
+    alike = np.sqrt(np.minimum(area, other) / np.maximum(area, other))
+    return np.asarray(np.exp(-(distance**2) / 2) * alike, np.float64)
+
+
+def _regainable(
+    lost: list[_Lost], seen: LabelStatistics, new: NDArray[np.int64], moved: float, frame: int, max_distance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return pairs of lost and of new objects that are probably the same, and the cost of linking each.
+
+    An object moves at random: how far, grows with the root of the frames that have passed.
+    """
+    centroids = np.array([each.centroid for each in lost])
+    near, other = cKDTree(seen.centroids[new]).query(
+        centroids, k=min(NEIGHBOURS, new.size), distance_upper_bound=max_distance
+    )
+    near, other = near.reshape(len(lost), -1), other.reshape(len(lost), -1)
+    one, place = np.nonzero(np.isfinite(near))
+    other = other[one, place].astype(np.int64)
+    passed = np.array([frame - each.last for each in lost])[one]
+    radius = float(np.sqrt(np.median(seen.areas) / np.pi))
+    length = max(radius, 2 * moved) * np.sqrt(passed)
+    areas = np.array([each.area for each in lost])[one]
+    probability = _near_and_alike(near[one, place] / length, areas, seen.areas[new[other]])
+    likely = probability >= REGAINED
+    return one[likely].astype(np.int64), other[likely], 1 - probability[likely]
 
 
 def _overlaps(
@@ -208,12 +291,14 @@ def _assign(
 
 
 def _divisions(
-    before: LabelStatistics, seen: LabelStatistics, successor: NDArray[np.int64], moved: float, params: TrackingParams
+    before: LabelStatistics,
+    seen: LabelStatistics,
+    successor: NDArray[np.int64],
+    new: NDArray[np.int64],
+    moved: float,
+    params: TrackingParams,
 ) -> list[tuple[int, int, int]]:
-    """Return mothers and their two daughters, most probable first, none in two divisions."""
-    linked = np.zeros(seen.labels.size, np.bool_)
-    linked[successor[successor >= 0]] = True
-    new = np.flatnonzero(~linked)
+    """Return mothers and their two daughters, most probable first, none in two divisions; ``new`` may be daughters."""
     mothers = np.flatnonzero(successor >= 0)
     if new.size == 0 or mothers.size == 0:
         return []

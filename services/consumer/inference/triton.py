@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from services.consumer.inference.protocol import Models, OnRetry, not_found
 from services.consumer.inference.replicas import Address, Replica, Replicas, Resolve
+from services.consumer.inference.shared import SMALLEST
 from services.consumer.inference.sharing import OnUsed
 from shared.dense import ModelCard, parse_card
 from shared.errors import InvalidInput, NotFound, Retry
@@ -83,14 +84,15 @@ class TritonServer:
         on_retry: OnRetry | None = None,
         on_used: OnUsed | None = None,
     ) -> NDArray[np.uint8]:
-        kind, small = _kind(block), _small_inputs(window, zoom)
+        kind, others = _kind(block), _small_inputs(window, zoom)
         outputs = [InferRequestedOutput("maps")]
         headers = {"traceparent": trace} if (trace := current_traceparent()) else None
 
         async def ask(replica: Replica, limit: float) -> NDArray[np.uint8]:
             async with replica.blocks.lend(block, kind) as shared:
-                image = shared or await asyncio.to_thread(_input, block, kind)
-                inputs = [image, *small]
+                small = block.nbytes < SMALLEST  # copied sooner than a thread is woken
+                image = shared or (_input(block, kind) if small else await asyncio.to_thread(_input, block, kind))
+                inputs = [image, *others]
                 with replica.time.request(on_used):
                     result = await replica.client.infer(
                         model, inputs, version, outputs, client_timeout=limit, headers=headers

@@ -22,6 +22,8 @@ from shared.jobs import Job, states
 
 #: Members on their way into storage at once.
 _MEMBERS = 8
+#: Images of an archive of which previews are made: the first that was analysed is shown for all.
+_SHOWN = 8
 #: Facts of the archive that its images' jobs take over.
 _INHERITED = ("options", "model", "model_version", "traceparent")
 _PIECE = 1 << 20
@@ -77,9 +79,10 @@ async def _split(job: Job, tools: Tools) -> Outcome:
                 "input_file_name": name,
                 "original_name": posixpath.basename(member.name),
                 "member": member.name,
+                **({} if number < _SHOWN else {"preview": "no"}),
             },
         )
-        for name, member in sound
+        for number, (name, member) in enumerate(sound)
     ]
     spent = tools.clock.spent()
     facts = {
@@ -124,7 +127,8 @@ async def _gather(tools: Tools, parts: Sequence[Job]) -> Outcome:
         names = [_member(part) for part in done]
         await tools.compute(merge, zipped, list(zip(names, fetched, strict=True)))
         output = await tools.save(zipped, f"{base_name(tools.job)}.zip", "application/zip")
-    shown = {name: done[0].fields[name] for name in ("preview_file_name", "labels_file_name") if name in done[0].fields}
+    first = next((part.fields for part in done if "preview_file_name" in part.fields), {})
+    shown = {name: first[name] for name in ("preview_file_name", "labels_file_name") if name in first}
     return Done(
         {
             **tools.facts(),

@@ -1,8 +1,9 @@
-"""Instance segmentation: each chosen channel of an image becomes a label image."""
+"""Instance segmentation: each chosen channel of an image becomes a label image, or all of them together do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from services.consumer.results import Entry, Preview, base_name, finish
 from services.consumer.tools import Tools, each
 from services.consumer.worker import Outcome
 from services.consumer.writing import write_labels
+from shared.dense import ModelCard
 from shared.errors import InvalidInput
 from shared.jobs import Job
 
@@ -72,12 +74,13 @@ class SegmentationOptions(ImageOptions):
     channels: Channels = Field(
         (),
         title="Channels",
-        description="Numbers of the channels to segment, from 0, such as 0 or 0,2; empty: the one that shows nuclei.",
+        description="Numbers of the channels to segment, from 0, such as 0 or 0,2; empty: the one that shows nuclei. "
+        "For a model that reads several at once: its channels, in its order.",
     )
 
 
 class Segmentation(Pipeline[SegmentationOptions]):
-    """One label image per batch item and chosen channel."""
+    """One label image per batch item, chosen channel and kind of object that the model tells apart."""
 
     job_type = "segmentation"
     title = "Segmentation"
@@ -97,39 +100,40 @@ class Segmentation(Pipeline[SegmentationOptions]):
         image = decoded.open()
         batch, count = image.shape[:2]
         check_channels(options.channels, count)
-        channels = options.channels or (await tools.compute(likely_channel, image[batch // 2], decoded.channel_names),)
         card = await tools.card(self.model)
-        if len(card.channels) != 1:
-            raise InvalidInput(
-                f"The model {card.name} reads {len(card.channels)} channels at once; "
-                "segmentation takes one channel after another.",
-                code="does-not-fit-model",
-            )
+        runs = await _runs(tools, card, options.channels, decoded)
         zoom = await choose_zoom(
             tools,
             card,
-            image[batch // 2, channels[0]],
+            image[batch // 2, runs[0][card.scale_channel]],
             scale=options.scale,
             pixel_size_um=options.pixel_size_um or decoded.pixel_size_um,
             detect=options.detect_scale,
         )
-        planes = [(b, place) for b in range(batch) for place in range(len(channels))]
+        planes = [(b, place) for b in range(batch) for place in range(len(runs))]
         done = 0
         shown: dict[tuple[int, int], NDArray[np.int32]] = {}
 
-        async def plane(b: int, place: int) -> Entry:
+        async def plane(b: int, place: int) -> list[Entry]:
             nonlocal done
-            segmenter = Segmenter(card, (channels[place],), zoom)
-            labels = (await segmenter.plane(tools, image[b], f"labels-{b}-{place}"))[0]
-            name = f"{base_name(job)}_batch_{b}_feature_{place}.tif"
-            path = tools.scratch / f"{b}-{place}.tif"
-            about = {"model": f"{card.name}:{card.version}", "scale": f"{zoom:g}", "channel": str(channels[place])}
-            await tools.compute(_write, path, labels, decoded.pixel_size_um, about, stage="post-processing")
+            found = await Segmenter(card, runs[place], zoom).plane(tools, image[b], f"labels-{b}-{place}")
+            entries = []
+            for kind, labels in enumerate(found):
+                feature = place * len(found) + kind
+                path = tools.scratch / f"{b}-{feature}.tif"
+                about = {
+                    "model": f"{card.name}:{card.version}",
+                    "scale": f"{zoom:g}",
+                    "channel": ",".join(map(str, runs[place])),
+                    "objects": card.objects[kind].name,
+                }
+                await tools.compute(_write, path, labels, decoded.pixel_size_um, about, stage="post-processing")
+                entries.append((f"{base_name(job)}_batch_{b}_feature_{feature}.tif", path))
             done += 1
             if (b, place) == (0, 0):
-                shown[0, 0] = labels
+                shown[0, 0] = found[0]
             await tools.tell("predicting", 10 + 80 * done // len(planes))
-            return name, path
+            return entries
 
         await tools.tell("predicting", 10)
         entries = await each((plane(b, place) for b, place in planes), _PLANES)
@@ -137,10 +141,33 @@ class Segmentation(Pipeline[SegmentationOptions]):
         facts = {
             "dim_order": decoded.dim_order,
             "scale": f"{zoom:g}",
-            "channels": ",".join(map(str, channels)),
+            "channels": ",".join(str(channel) for run in runs for channel in run),
             "model_used": f"{card.name}:{card.version}",
         }
-        return await finish(tools, entries, Preview(image[0, channels[0]], shown[0, 0]), facts)
+        return await finish(tools, list(chain(*entries)), Preview(image[0, runs[0][0]], shown[0, 0]), facts)
+
+
+async def _runs(tools: Tools, card: ModelCard, chosen: Sequence[int], decoded: Decoded) -> list[tuple[int, ...]]:
+    """Return the channels that the model reads in each of its runs over a plane.
+
+    A model of one channel reads each chosen one by itself. A model of more, such as a nuclear and a cytoplasm stain,
+    reads the chosen ones together, in its own order; without a choice all that the image has.
+    """
+    batch, count = decoded.shape[:2]
+    wanted = len(card.channels)
+    if wanted == 1:
+        if chosen:
+            return [(channel,) for channel in chosen]
+        return [(await tools.compute(likely_channel, decoded.open()[batch // 2], decoded.channel_names),)]
+    channels = tuple(chosen or range(count))
+    if len(channels) != wanted:
+        what = f"{len(channels)} were chosen" if chosen else f"the image has {count}"
+        raise InvalidInput(
+            f"The model {card.name} reads {wanted} channels ({', '.join(card.channels)}), and {what}; "
+            "the option channels says which they are, in this order.",
+            code="channels",
+        )
+    return [channels]
 
 
 def likely_channel(image: NDArray[Any], names: Sequence[str]) -> int:

@@ -33,13 +33,16 @@ _FRAMES = 8
 
 
 class TrackingOptions(ImageOptions):
-    """Options of a tracking; the defaults of the last four are those that existing clients expect."""
+    """Options of a tracking; existing clients expect the defaults of distance, division, birth, death."""
 
     channels: Channels = Field((), title="Channel", description="Number of the channel to track; empty: found.")
     max_distance: float = Field(64, gt=0, le=10_000, title="Distance", description="Most pixels between two frames.")
     division: float = Field(0.01, ge=0, le=1, title="Division", description="Prior probability of a division, 0 to 1.")
     birth: float = Field(0.99, ge=0, le=1, title="Birth", description="Cost of a new track, 0 to 1.")
     death: float = Field(0.99, ge=0, le=1, title="Death", description="Cost of the end of a track, 0 to 1.")
+    max_gap: int = Field(
+        2, ge=0, le=10, title="Gap", description="Most frames in a row in which a cell may be missed, 0 to 10."
+    )
 
 
 class Tracking(Pipeline[TrackingOptions]):
@@ -150,7 +153,11 @@ async def _linked(
     facts: Mapping[str, str],
 ) -> Outcome:
     params = TrackingParams(
-        max_distance=options.max_distance, division=options.division, birth=options.birth, death=options.death
+        max_distance=options.max_distance,
+        division=options.division,
+        birth=options.birth,
+        death=options.death,
+        max_gap=options.max_gap,
     )
     target, lineage = tools.scratch / "tracked.tif", tools.scratch / "lineage.json"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -92,6 +93,34 @@ async def test_the_channel_that_shows_something_is_found(consumer: Consumer) -> 
     entries = await consumer.result(job)
     assert job.fields["channels"] == "1"
     assert agreement(labels_of(next(iter(entries.values()))), truth) > 0.9
+
+
+async def test_a_model_of_two_channels_reads_them_together_and_gives_each_kind_of_object(consumer: Consumer) -> None:
+    nuclei, truth = cells(192, 240)
+    cytoplasm = cv2.GaussianBlur(cv2.dilate(nuclei, np.ones((9, 9), np.uint8)), (0, 0), 1.0)
+    image = np.stack([cytoplasm, np.zeros_like(nuclei), nuclei])
+    options = {"dimension_order": "CXY", "channels": "2,0", "scale": 1}
+    job = await consumer.run(
+        "segmentation", tiff(image, photometric="minisblack"), "both.tif", options, model="WholeCellSegmentation"
+    )
+    entries = await consumer.result(job)
+    assert list(entries) == ["both_batch_0_feature_0.tif", "both_batch_0_feature_1.tif"]
+    whole, inner = (labels_of(entry) for entry in entries.values())
+    assert agreement(inner, truth) > 0.8
+    assert whole.max() > 0.8 * truth.max()
+    assert job.fields["channels"] == "2,0"
+
+
+async def test_a_model_of_two_channels_says_which_are_missing(consumer: Consumer) -> None:
+    image = np.stack([cells(64, 64)[0]] * 3)
+    for channels, what in (("", "the image has 3"), ("1", "1 were chosen")):
+        options = {"dimension_order": "CXY", "channels": channels}
+        job = await consumer.run(
+            "segmentation", tiff(image, photometric="minisblack"), "image.tif", options, model="WholeCellSegmentation"
+        )
+        assert job.status == "failed"
+        assert job.fields["reason"].startswith("The model WholeCellSegmentation reads 2 channels (nuclear, membrane)")
+        assert what in job.fields["reason"]
 
 
 async def test_an_image_of_many_blocks_has_no_seams(

@@ -171,10 +171,57 @@ def test_frames_without_objects() -> None:
     one = empty.copy()
     one[4:9, 4:9] = 7
     tracker = Tracker()
-    for frame in (empty, one, empty, empty, one):
+    for frame in (empty, one, empty, empty, empty, one):
         tracker.add(frame)
-    assert [(entry["frames"], entry["parent"]) for entry in tracker.lineage().values()] == [([1], None), ([4], None)]
+    assert [(entry["frames"], entry["parent"]) for entry in tracker.lineage().values()] == [([1], None), ([5], None)]
     assert Tracker().lineage() == {}
+
+
+@pytest.mark.parametrize(("missed", "max_gap", "tracks"), [(1, 2, 1), (2, 2, 1), (3, 2, 2), (1, 0, 2), (2, 1, 2)])
+def test_a_cell_that_is_missed_for_a_while_keeps_its_track(missed: int, max_gap: int, tracks: int) -> None:
+    frames = []
+    for t in range(missed + 4):
+        frame = np.zeros((64, 160), np.int32)
+        cv2.circle(frame, (120, 32), 9, 1, -1)
+        if not 2 <= t < 2 + missed:
+            cv2.circle(frame, (30 + t, 32), 9, 2, -1)
+        frames.append(frame)
+    tracker, found = track(frames, TrackingParams(max_gap=max_gap))
+    lineage = tracker.lineage()
+    assert len(lineage) == 1 + tracks
+    if tracks == 1:
+        number = int(found[0][32, 30])
+        assert lineage[str(number)]["frames"] == [0, 1, *range(2 + missed, missed + 4)]
+        assert found[-1][32, 30 + missed + 3] == number
+        assert not lineage[str(number)]["capped"]
+
+
+def test_a_cell_that_comes_where_another_of_its_kind_was_not_is_new() -> None:
+    frames = [np.zeros((96, 96), np.int32) for _ in range(4)]
+    for t, (place, radius) in {0: (20, 10), 1: (20, 10), 3: (80, 10)}.items():
+        cv2.circle(frames[t], (place, 48), radius, 1, -1)
+    assert len(track(frames)[0].lineage()) == 2
+    frames[3][...] = 0
+    cv2.circle(frames[3], (20, 48), 4, 1, -1)  # at its place, but a sixth of its area
+    assert len(track(frames)[0].lineage()) == 2
+
+
+def test_missed_cells_of_a_crowd_are_regained_and_seldom_confused() -> None:
+    movie = Movie(7, cells=80, walk=2.0).make(30)
+    rng = np.random.default_rng(3)
+    frames = [
+        np.where(np.isin(frame, rng.choice(np.arange(1, 81), 3, replace=False)), 0, frame) for frame in movie.frames
+    ]
+    kept = {}
+    for max_gap in (0, 2):
+        _, found = track(frames, TrackingParams(max_gap=max_gap))
+        tracks: dict[int, set[int]] = {}
+        for truth, labels in zip(frames, found, strict=True):
+            for name, number in names(truth, labels).items():
+                tracks.setdefault(name, set()).add(number)
+        kept[max_gap] = sum(len(numbers) == 1 for numbers in tracks.values())
+    assert kept[0] < 40  # each cell is missed about once
+    assert kept[2] >= 72
 
 
 def test_tracks_are_numbered_without_gaps() -> None:
