@@ -1,9 +1,10 @@
 """The whole path from a stored image to its stored result, against a bare tritonclient loop on the same pixels.
 
-    python -m benchmarks.pipeline [--json FILE] [--full]
+    python -m benchmarks.pipeline [--json FILE] [--full] [--only PART[,PART]]
 
-The stand-in model sleeps 20 ms a tile, so that on few cores the figures show the suite and not the model. ``--full``
-adds the image of 20,000 x 20,000 pixels and the archive of 1,000 images.
+The stand-in model sleeps 20 ms a tile, so that on few cores the figures show the suite and not the model. Parts:
+standin, bundled, bytes, memory, stages; ``--full`` adds large (an image of 20,000 x 20,000 pixels), archive (1,000
+images) and movie (1,000 frames).
 """
 
 from __future__ import annotations
@@ -12,53 +13,69 @@ import asyncio
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
+from benchmarks.imaging import seconds
 from benchmarks.report import Row, row, tell
-from benchmarks.stack import Stack, cpu_seconds, model_busy_seconds, running_stack, watch_memory
+from benchmarks.stack import Stack, cpu_of, family, model_busy_seconds, running_stack, watch_memory
 from services.consumer.dense import intensity_window
+from services.consumer.imaging.watershed import WatershedParams, watershed
 from services.consumer.inference import open_model_server
+from services.consumer.reading import ReadLimits
+from services.consumer.reading.formats import decode
+from services.consumer.writing import write_labels, write_preview, write_zip
+from shared.dense import predict
 from tests.fixtures.consumer import cells
 
 SIDE = 1024
 IMAGES = 60
 OPTIONS = json.dumps({"scale": 1})
 STANDIN, BUNDLED = "Standin", "NuclearSegmentation"
+LONG = ("large", "archive", "movie")
 DECODED = 2  # bytes per pixel of the images here
 
 
 def main() -> None:
     """Measure, print."""
-    tell(asyncio.run(measure("--full" in sys.argv)))
+    only = sys.argv[sys.argv.index("--only") + 1].split(",") if "--only" in sys.argv else ()
+    tell(asyncio.run(measure("--full" in sys.argv, only)))
 
 
-async def measure(full: bool) -> list[Row]:
-    """Return all rows."""
+async def measure(full: bool, only: Sequence[str] = ()) -> list[Row]:
+    """Return the rows of some parts, in their order."""
+    image = cells(SIDE, SIDE)[0]
+    parts: dict[str, Callable[[Stack], Awaitable[list[Row]]]] = {
+        "standin": lambda stack: _throughput(stack, STANDIN, image, IMAGES),
+        "bundled": lambda stack: _throughput(stack, BUNDLED, image, IMAGES // 3),
+        "bytes": lambda stack: _bytes(stack, image),
+        "memory": lambda stack: _memory(stack, image),
+        "stages": lambda stack: _stages(stack, image),
+        "large": _large,
+        "archive": _archive,
+        "movie": _movie,
+    }
+    wanted = only or (list(parts) if full else [part for part in parts if part not in LONG])
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         async with running_stack(Path(folder), STANDIN, BUNDLED, options=["--threads", "1"]) as stack:
-            image = cells(SIDE, SIDE)[0]
-            for model in (STANDIN, BUNDLED):
-                rows += await _throughput(stack, model, image, IMAGES if model == STANDIN else 20)
-            rows += await _bytes(stack, image)
-            rows += [await _memory(stack, image, jobs) for jobs in (1, 10, 100)]
-            if full:
-                rows += await _large(stack)
-                rows += await _archive(stack)
+            for part in wanted:
+                rows += await parts[part](stack)
     return rows
 
 
@@ -72,14 +89,19 @@ def tiff(image: NDArray[Any], **options: Any) -> bytes:
 async def _throughput(stack: Stack, model: str, image: NDArray[Any], count: int) -> list[Row]:
     bare = await _bare(stack, model, image, count)
     assert stack.redis.process is not None
-    parts = [stack.triton.process.pid, stack.redis.process.pid]
     async with stack.consumer() as consumer:
         await stack.finished(await stack.submit(tiff(image), "warm.tif", 6, model=model, options=OPTIONS))
-        busy, cpu = model_busy_seconds(stack.triton, model), cpu_seconds(consumer.pid, *parts)
-        began = time.perf_counter()
+        (network,) = stack.triton.stubs(model)
+        processes = {
+            "the worker": [consumer.pid], "the decoders": list(family(consumer.pid))[1:],
+            "Triton": [stack.triton.process.pid], "the model's process": [network], "Redis": [stack.redis.process.pid],
+        }  # fmt: skip
+        before = {name: sum(map(cpu_of, pids)) for name, pids in processes.items()}
+        busy, began = model_busy_seconds(stack.triton, model), time.perf_counter()
         jobs = await stack.finished(await stack.submit(tiff(image), "image.tif", count, model=model, options=OPTIONS))
         wall = time.perf_counter() - began
-        busy, cpu = model_busy_seconds(stack.triton, model) - busy, cpu_seconds(consumer.pid, *parts) - cpu
+        busy = model_busy_seconds(stack.triton, model) - busy
+        cpu = {name: sum(map(cpu_of, pids)) - before[name] for name, pids in processes.items()}
     megapixels = count * image.size / 1e6
     rows = [
         row(
@@ -87,12 +109,15 @@ async def _throughput(stack: Stack, model: str, image: NDArray[Any], count: int)
             peer="bare tritonclient loop", peer_value=bare, at_least=0.9 if model == STANDIN else None,
         ),
         row(
-            f"share of wall time in which {model} has work", "1", busy / wall,
+            f"share of wall time in which the network of {model} itself runs", "1", busy / wall,
             at_least=0.95 if model == STANDIN else None,
         ),
     ]  # fmt: skip
     if model == STANDIN:
-        rows.append(row("CPU of all processes together per megapixel", "s/MP", cpu / megapixels, at_most=0.15))
+        rows.append(
+            row("CPU of all processes together per megapixel", "s/MP", sum(cpu.values()) / megapixels, at_most=0.15)
+        )
+        rows += [row(f"CPU of {name} per megapixel", "s/MP", spent / megapixels) for name, spent in cpu.items()]
         for stage in ("download", "preprocess", "prediction", "postprocess", "upload"):
             spent = sum(float(job.fields[f"{stage}_time"]) for job in jobs) / count
             rows.append(row(f"wall time of a job in stage {stage}, under load", "s", spent))
@@ -141,16 +166,26 @@ async def _client(stack: Stack) -> AsyncIterator[InferenceServerClient]:
 
 
 async def _bytes(stack: Stack, image: NDArray[Any]) -> list[Row]:
-    """Count what a worker sends to and gets from the model server, as the kernel saw it on their connection."""
-    async with stack.consumer():
+    """Count what a worker sends to and gets from the model server: through shared memory, and on their connection.
+
+    A block lies in shared memory once, written by the worker, where its server is on the same host. What the
+    connection carried is as the kernel saw it.
+    """
+    async with stack.consumer() as consumer:
         await stack.finished(await stack.submit(tiff(image), "image.tif", 1, model=STANDIN, options=OPTIONS))
         before = _traffic(stack.triton.grpc_port)
         await stack.finished(await stack.submit(tiff(image), "image.tif", 10, model=STANDIN, options=OPTIONS))
         moved = _traffic(stack.triton.grpc_port) - before
+        is_shared = any(Path("/dev/shm").glob(f"kiosk-{consumer.pid}-*"))
     pixels = 10 * image.size * DECODED
+    shared = pixels if is_shared else 0
     return [
-        row("bytes to and from the model server over bytes of the decoded pixels", "1", moved / pixels, at_most=2.5)
-    ]
+        row(
+            "bytes to and from the model server over bytes of the decoded pixels", "1", (moved + shared) / pixels,
+            at_most=2.5,
+        ),
+        row("of these through shared memory", "1", shared / pixels),
+    ]  # fmt: skip
 
 
 def _traffic(port: int) -> int:
@@ -159,13 +194,49 @@ def _traffic(port: int) -> int:
     return sum(int(number) for number in re.findall(r"bytes_(?:sent|received):(\d+)", told))
 
 
-async def _memory(stack: Stack, image: NDArray[Any], jobs: int) -> Row:
-    async with stack.consumer(KIOSK_WORK__SLOTS=str(jobs)) as consumer:
-        most = [0.0]
-        watcher = asyncio.create_task(watch_memory(consumer.pid, most))
-        await stack.finished(await stack.submit(tiff(image), "image.tif", jobs, model=STANDIN, options=OPTIONS))
+async def _memory(stack: Stack, image: NDArray[Any]) -> list[Row]:
+    rows = []
+    for jobs in (1, 10, 100):
+        async with stack.consumer(KIOSK_WORK__SLOTS=str(jobs)) as consumer, _peak(consumer.pid) as most:
+            await stack.finished(await stack.submit(tiff(image), "image.tif", jobs, model=STANDIN, options=OPTIONS))
+        rows.append(row(f"peak memory of one worker at {jobs} jobs of {SIDE}² in flight", "MB", most[0]))
+    return rows
+
+
+@asynccontextmanager
+async def _peak(pid: int) -> AsyncIterator[list[float]]:
+    """Watch the memory of a process and its children for the time of the context; the most is in the list."""
+    most = [0.0]
+    watcher = asyncio.create_task(watch_memory(pid, most))
+    try:
+        yield most
+    finally:
         watcher.cancel()
-    return row(f"peak memory of one worker at {jobs} jobs of {SIDE}² in flight", "MB", most[0])
+
+
+async def _stages(stack: Stack, image: NDArray[Any]) -> list[Row]:
+    """CPU of each array stage of one image, alone and on one thread."""
+    cv2.setNumThreads(1)
+    server = open_model_server(stack.triton.url)
+    card = await server.card(STANDIN)
+    await server.aclose()
+    how, folder = card.postprocessing, stack.folder
+    maps = predict(image[..., np.newaxis], intensity_window(image, card.normalisation), 1.0, card, lambda tiles: tiles)
+    params = WatershedParams(smoothing=how.smoothing, h=how.h, min_size=how.min_size, max_hole=how.max_hole)
+    labels = watershed(maps[0], params, (SIDE, SIDE))
+    (folder / "stage.tif").write_bytes(tiff(image))
+    stages: dict[str, Callable[[], Any]] = {
+        "decoding": lambda: decode(folder / "stage.tif", folder / "stage.npy", ReadLimits(), ""),
+        "intensity window": lambda: intensity_window(image, card.normalisation),
+        "normalising, tiles, blending (in the model's process)": lambda: predict(
+            image[..., np.newaxis], np.array([[0, 9000]], np.float32), 1.0, card, lambda tiles: tiles
+        ),
+        "watershed": lambda: watershed(maps[0], params, (SIDE, SIDE)),
+        "label TIFF": lambda: write_labels(folder / "l.tif", labels, pixel_size_um=None, description={}),
+        "zip": lambda: write_zip(folder / "r.zip", [("l.tif", folder / "l.tif")]),
+        "preview": lambda: write_preview(image, labels, folder),
+    }
+    return [row(f"CPU of stage {name}, alone", "s/MP", seconds(work) * 1e6 / SIDE**2) for name, work in stages.items()]
 
 
 async def _large(stack: Stack) -> list[Row]:
@@ -173,13 +244,10 @@ async def _large(stack: Stack) -> list[Row]:
     tile = np.tile(cells(1000, 1000, spacing=50)[0], (20, 20))
     content = tiff(tile, tile=(512, 512), compression="zlib", compressionargs={"level": 1})
     del tile
-    async with stack.consumer() as consumer:
-        most = [0.0]
-        watcher = asyncio.create_task(watch_memory(consumer.pid, most))
+    async with stack.consumer() as consumer, _peak(consumer.pid) as most:
         began = time.perf_counter()
         await stack.finished(await stack.submit(content, "large.tif", 1, model=STANDIN, options=OPTIONS))
         wall = time.perf_counter() - began
-        watcher.cancel()
     return [
         row("time of one image of 20,000²", "s", wall),
         row("peak memory of one image of 20,000²", "MB", most[0], at_most=2000),
@@ -187,25 +255,56 @@ async def _large(stack: Stack) -> list[Row]:
 
 
 async def _archive(stack: Stack) -> list[Row]:
-    """An archive of 1,000 images."""
+    """An archive of 1,000 images; also on a model that takes no time, which shows what the suite itself can do."""
     out = io.BytesIO()
     content = tiff(cells(256, 256)[0])
     with zipfile.ZipFile(out, "w") as archive:
         for number in range(1000):
             archive.writestr(f"{number}.tif", content)
-    async with stack.consumer() as consumer:
-        most = [0.0]
-        watcher = asyncio.create_task(watch_memory(consumer.pid, most))
+    instant = await _instant(stack)
+    rows = []
+    for model, least in ((STANDIN, 1000 * 0.02), (instant, None)):
+        async with stack.consumer() as consumer, _peak(consumer.pid) as most:
+            began = time.perf_counter()
+            facts = {"item_type": "segmentation", "model": model, "options": OPTIONS}
+            await stack.finished(await stack.submit(out.getvalue(), "many.zip", 1, "archive", **facts))
+            wall = time.perf_counter() - began
+        rows += [
+            row(
+                f"time of an archive of 1,000 images of 256², {model}", "s", wall,
+                peer="the network alone" if least else "", peer_value=least,
+            ),
+            row(f"peak memory of an archive of 1,000 images, {model}", "MB", most[0]),
+        ]  # fmt: skip
+    return rows
+
+
+async def _instant(stack: Stack) -> str:
+    """Put a copy of the stand-in that does not sleep into the repository; return its name."""
+    name, source = "Instant", stack.triton.repository / STANDIN
+    target = stack.folder / name
+    shutil.copytree(source, target)
+    for path, before, after in (
+        (target / "card.yaml", f"name: {STANDIN}", f"name: {name}"),
+        (target / "1" / "net.py", "SECONDS_PER_TILE = 0.02", "SECONDS_PER_TILE = 0"),
+    ):
+        path.write_text(path.read_text().replace(before, after))
+    target.rename(stack.triton.repository / name)
+    stack.triton.http(f"repository/models/{name}/load", {})
+    return name
+
+
+async def _movie(stack: Stack) -> list[Row]:
+    """A movie of 1,000 frames, from its file to tracks."""
+    first, _ = cells(256, 256)
+    content = tiff(np.stack([np.roll(first, t // 20, 0) for t in range(1000)]), photometric="minisblack")
+    async with stack.consumer() as consumer, _peak(consumer.pid) as most:
         began = time.perf_counter()
-        ids = await stack.submit(
-            out.getvalue(), "many.zip", 1, "archive", item_type="segmentation", model=STANDIN, options=OPTIONS
-        )
-        await stack.finished(ids)
+        await stack.finished(await stack.submit(content, "movie.tif", 1, "tracking", model=STANDIN, options=OPTIONS))
         wall = time.perf_counter() - began
-        watcher.cancel()
     return [
-        row("time of an archive of 1,000 images of 256²", "s", wall),
-        row("peak memory of an archive of 1,000 images", "MB", most[0]),
+        row("time of a movie of 1,000 frames of 256²", "s", wall, peer="the network alone", peer_value=1000 * 0.02),
+        row("peak memory of a movie of 1,000 frames", "MB", most[0], at_most=2000),
     ]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shared.jobs import Job, JobStore, NewJob, open_store
 from shared.jobs.model import new_id
@@ -117,14 +117,12 @@ def family(pid: int) -> Iterator[int]:
                 yield from family(int(child))
 
 
-def cpu_seconds(*pids: int) -> float:
-    """Return the CPU seconds that processes and all that they started have used."""
-    ticks = 0
-    for each in {member for pid in pids for member in family(pid)}:
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(map(int, fields[11:15]))
-    return ticks / _TICK
+def cpu_of(pid: int) -> float:
+    """Return the CPU seconds that one process has used; 0 where it is gone."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / _TICK
+    return 0.0
 
 
 def anonymous_memory(pid: int) -> float:
@@ -139,9 +137,11 @@ def anonymous_memory(pid: int) -> float:
 
 
 def model_busy_seconds(triton: Triton, model: str) -> float:
-    """Return the seconds that a model's instances have spent in executions."""
-    stats: Any = triton.http(f"models/{model}/stats")["model_stats"][0]
-    return sum(batch["compute_infer"]["ns"] for batch in stats["batch_stats"]) / 1e9
+    """Return the seconds in which a model's network itself ran: less than the time in which it had work."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{triton.metrics_port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    counted = re.compile(rf'^kiosk_network_seconds{{[^}}]*model="{model}"[^}}]*}} (\S+)', re.MULTILINE)
+    return sum(map(float, counted.findall(text)))
 
 
 async def watch_memory(pid: int, most: list[float]) -> None:

@@ -164,6 +164,7 @@ TRITON = (
     one("Executions", "ops", rate("nv_inference_exec_count", "model"), "{{model}}"),
     one("Mean batch", "short", f"{rate('nv_inference_count', 'model')} / {rate('nv_inference_exec_count', 'model')}", "{{model}}", about="Inferences for each execution: how well batching fills."),
     one("Time in the queue", "s", f"{rate('nv_inference_queue_duration_us', 'model')} / {rate('nv_inference_request_success', 'model')} / 1e6", "{{model}}"),
+    one("Network busy", "percentunit", rate("kiosk_network_seconds", "model"), "{{model}}", about="Share of time in which the network itself runs, without what is done before and after it."),
     one("Time computing", "s", f"{rate('nv_inference_compute_infer_duration_us', 'model')} / {rate('nv_inference_request_success', 'model')} / 1e6", "{{model}}"),
     one("Failed requests", "ops", rate("nv_inference_request_failure", "model"), "{{model}}"),
     one("Waiting requests", "short", f"sum by (model) (nv_inference_pending_request_count{{{NS}}})", "{{model}}"),

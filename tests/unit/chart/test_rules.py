@@ -23,6 +23,7 @@ FOREIGN = {
     *("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"),
     *(f"nv_inference_{name}" for name in ("count", "exec_count", "queue_duration_us", "request_success")),
     *(f"nv_inference_{name}" for name in ("compute_infer_duration_us", "request_failure", "pending_request_count")),
+    "kiosk_network_seconds",  # told by Triton, counted by the backend in services/triton
     *(f"redis_{name}" for name in ("memory_used_bytes", "memory_max_bytes", "commands_processed_total", "up")),
     *(f"redis_{name}" for name in ("connected_clients", "aof_current_size_bytes")),
     *(f"DCGM_FI_DEV_{name}" for name in ("GPU_UTIL", "FB_USED", "GPU_TEMP", "POWER_USAGE")),
