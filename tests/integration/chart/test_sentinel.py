@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -147,8 +148,14 @@ async def all_known(pods: list[Pod]) -> None:
     await until(true, "sentinels that know all")
 
 
+def _needs_programs() -> None:
+    if not any(shutil.which(f"{name}-server") and shutil.which(f"{name}-cli") for name in ("valkey", "redis")):
+        pytest.skip("neither Valkey nor Redis is installed with its command line (on Debian: apt install redis-server)")
+
+
 @contextlib.asynccontextmanager
 async def three_pods(folder: Path) -> AsyncIterator[tuple[list[Pod], JobStore, Notifications]]:
+    _needs_programs()
     pods = [Pod(folder, number) for number in range(3)]
     hosts = ",".join(pod.address("sentinel") for pod in pods)
     url = f"redis+sentinel://:{PASSWORD}@{hosts}/kiosk/0"

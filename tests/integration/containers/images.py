@@ -55,8 +55,13 @@ def missing() -> str:
     lacking = [name for name in wanted if shutil.which(name) is None]
     if lacking:
         return f"not installed: {', '.join(lacking)}"
-    done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
-    return "" if done.returncode == 0 else "this machine allows no mounts"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        return "this machine allows no mounts"
+    made = subprocess.run([*_words(), "from", "scratch"], capture_output=True, text=True, check=False)
+    mounted = subprocess.run([*_words(), "mount", made.stdout.strip()], capture_output=True, text=True, check=False)
+    subprocess.run([*_words(), "rm", made.stdout.strip()], capture_output=True, check=False)
+    failed = next((each for each in (made, mounted) if each.returncode), None)
+    return f"buildah does not work here: {failed.stderr.strip()[-200:]}" if failed else ""
 
 
 def run(*words: str | Path, **options: Any) -> str:
@@ -74,9 +79,12 @@ def _cache() -> Path:
     return folder
 
 
+def _words() -> list[str]:
+    return ["buildah", f"--root={_cache() / 'store'}", f"--runroot={_cache() / 'run'}"]
+
+
 def _buildah(*words: str | Path) -> str:
-    places = [f"--root={_cache() / 'store'}", f"--runroot={_cache() / 'run'}"]
-    return run("buildah", *places, *words)
+    return run(*_words(), *words)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,6 @@ from tests.integration.containers.images import USER, Image, Running, built, mis
 
 LONG = bool(os.environ.get("KIOSK_TEST_LONG"))
 pytestmark = [
-    pytest.mark.skipif(bool(missing()), reason=missing()),
     pytest.mark.timeout(1800 if LONG else 300),
     pytest.mark.xdist_group("images"),
 ]
@@ -32,6 +31,12 @@ long = pytest.mark.skipif(not LONG, reason="minutes: set KIOSK_TEST_LONG=1")
 #: Megabytes unpacked beyond the base, at most.
 LARGEST = {"frontend": 120, "janitor": 100, "autoscaler": 100}
 WORKERS = [{"name": "worker", "min_replicas": 1, "max_replicas": 1}]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _possible() -> None:
+    if reason := missing():
+        pytest.skip(reason)
 
 
 @contextlib.contextmanager
