@@ -24,7 +24,7 @@ async def read_model(request: web.Request, model: type[M], limit: int) -> M:
     # In one step what is well; whatever is wrong is read again, slowly, for a sentence that says what.
     if b"N" not in raw and b"I" not in raw:  # NaN and Infinity, which pydantic takes for JSON
         with contextlib.suppress(ValidationError):
-            return model.__pydantic_validator__.validate_json(raw)  # type: ignore[no-any-return]
+            return model.model_validate_json(raw)
     return validated(model, _parsed(raw))
 
 

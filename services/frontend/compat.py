@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from services.frontend import sniff
 from services.frontend.auth import principal
@@ -126,7 +127,7 @@ def _json(answer: dict[str, Any]) -> web.Response:
     return web.Response(body=json.dumps(answer).encode(), headers=_IS_JSON)
 
 
-_IS_JSON = {"Content-Type": "application/json; charset=utf-8"}
+_IS_JSON = CIMultiDict({"Content-Type": "application/json; charset=utf-8"})
 ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/api/health-check", health_check),
     ("POST", "/api/upload", upload),

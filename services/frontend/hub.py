@@ -1,38 +1,45 @@
 """The event hub: tells everybody who watches a job of its changes, on exact keys, reading each change once.
 
-A keyspace notification marks a job as changed; one loop reads all marked jobs in one round trip and hands each change
-to those who watch it. While nothing comes, everything watched is read again each reconcile period: a lost notification,
-or a server without any, only makes it later.
+A keyspace notification marks a job as changed; one loop reads the marked jobs, many in one round trip, and hands each
+change to those who watch it. Beside that everything watched is looked at once in each reconcile period, a few jobs at
+a time: a lost notification, or a server without any, only makes it later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
 from services.frontend import metrics
 from services.frontend.coalesce import Coalescer
+from services.frontend.wheel import Wheel
 from shared.errors import KioskError
-from shared.jobs import JobStore, Notifications, Watch
+from shared.jobs import JobStore, Notifications
 from shared.jobs.keys import JOB
-from shared.jobs.model import type_of
+from shared.jobs.model import QueueState, type_of
 from shared.jobs.states import DONE, FINAL, NEW
 
 log = structlog.get_logger(__name__)
 
 #: The fields that a change is told with.
 FIELDS = (
-    *("status", "progress", "attempt", "losses", "updated_at", "owner", "created_ms", "finished_at", "reason"),
-    *("output_url", "failures", "total_jobs", "original_name", "total_time", "preview_file_name", "batch"),
+    *("status", "progress", "updated_at", "owner", "finished_at", "reason", "output_url", "failures"),
+    *("original_name", "total_time", "preview_file_name"),
 )
+#: Of these one moves with every change of a job.
+_MOVING = ("status", "progress", "updated_at")
 #: What is worked out for jobs that wait.
 _ESTIMATES: tuple[str, ...] = ("position", "eta")
-_CHUNK = 500
+#: s without an event after which a stream is woken, so that it shows that it lives.
+KEEP_ALIVE = 15.0
+#: Jobs read at once: some ms of work, in which no stream is written to.
+_CHUNK = 100
 _PAUSE_AFTER_TROUBLE = 1.0
+#: s for which the state of the queues is believed, for estimates.
+_QUEUES_FRESH = 1.0
 
 Snapshot = dict[str, str]
 
@@ -51,44 +58,41 @@ class Subscription:
     def tell(self, job_id: str, snapshot: Snapshot | None) -> None:
         """Note a change; None: the job is gone."""
         self._changed[job_id] = snapshot
-        if self._waiter is not None:
-            _wake(self._waiter)
+        self.wake()
 
     def wake(self) -> None:
-        """End the wait, with nothing to tell."""
-        if self._waiter is not None:
-            _wake(self._waiter)
+        """End the wait, if there is nothing to tell too."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    async def changes(self, period: float) -> dict[str, Snapshot | None]:
-        """Wait for changes, at most so many seconds; return the latest of each job that changed."""
+    async def changes(self) -> dict[str, Snapshot | None]:
+        """Wait for changes, at most `KEEP_ALIVE`; return the latest of each job that changed."""
         if not self._changed:
-            loop = asyncio.get_running_loop()
-            waiter = self._waiter = loop.create_future()
-            timer = loop.call_later(period, _wake, waiter)
+            self._waiter = asyncio.get_running_loop().create_future()
             try:
-                await waiter
+                await self._waiter
             finally:
-                timer.cancel()
                 self._waiter = None
         changed, self._changed = self._changed, {}
         return changed
 
 
-class _Watched(Watch):
+class _Watched:
     """A job that somebody watches."""
 
-    def __init__(self, job_id: str, dirty: set[str], hub_wake: asyncio.Event) -> None:
+    __slots__ = ("_hub", "job_id", "known", "read", "slot", "subscriptions")
+
+    def __init__(self, job_id: str, hub: Hub) -> None:
         self.job_id = job_id
         self.known: Snapshot | None = None
         self.read = False
-        self.subscriptions: set[Subscription] = set()
-        self.stack = contextlib.AsyncExitStack()
-        self._dirty = dirty
-        self._hub_wake = hub_wake
+        self.subscriptions: list[Subscription] = []
+        self.slot: set[_Watched] = set()
+        self._hub = hub
 
     def set(self) -> None:
-        self._dirty.add(self.job_id)
-        self._hub_wake.set()
+        """Something may have changed."""
+        self._hub.mark(self)
 
 
 class Hub:
@@ -98,12 +102,13 @@ class Hub:
         """Watch by notifications, if given, and at the reconcile period (s)."""
         self._store = store
         self._notifications = notifications
-        self._reconcile = reconcile
         self._watched: dict[str, _Watched] = {}
-        self._dirty: set[str] = set()
+        self._marked: dict[_Watched, None] = {}
         self._wake = asyncio.Event()
+        self._rounds: Wheel[_Watched] = Wheel(reconcile)
+        self._beats: Wheel[Subscription] = Wheel(KEEP_ALIVE)
+        self._queues: tuple[float, dict[str, QueueState]] = (float("-inf"), {})
         self._seconds: dict[str, float] = {}
-        self._running: dict[str, int] = {}
         self.closing = False
         self.fields = Coalescer(store.fields_of_many)
         """Reads fields of a job: called with (id, names)."""
@@ -115,6 +120,7 @@ class Hub:
         """Watch jobs while the context lasts; the present state of each is told first."""
         subscription = Subscription(tuple(dict.fromkeys(ids)))
         metrics.streams.inc()
+        beats = self._beats.add(subscription)
         try:
             for job_id in subscription.ids:
                 await self._join(job_id, subscription)
@@ -124,6 +130,7 @@ class Hub:
             yield subscription
         finally:
             metrics.streams.dec()
+            beats.discard(subscription)
             for job_id in subscription.ids:
                 await self._leave(job_id, subscription)
 
@@ -134,71 +141,96 @@ class Hub:
             for subscription in watched.subscriptions:
                 subscription.wake()
 
+    def mark(self, watched: _Watched) -> None:
+        """Have a job read again."""
+        self._marked[watched] = None
+        self._wake.set()
+
     async def run(self) -> None:
         """Pass changes on until cancelled."""
-        next_full = time.monotonic() + self._reconcile
+        clock = asyncio.get_running_loop().time
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, next_full - time.monotonic())):
-                    await self._wake.wait()
-            self._wake.clear()
-            full = time.monotonic() >= next_full
-            changed = list(self._watched) if full else list(self._dirty)
-            self._dirty.clear()
+            await self._something_to_do(clock())
+            for subscription in self._beats.due(clock()):
+                subscription.wake()
+            changed = list(self._marked)[:_CHUNK]
+            for watched in changed:
+                del self._marked[watched]
             try:
                 await self._read(changed)
-                if full:
-                    await self._estimate()
+                await self._reconcile(self._rounds.due(clock()))
             except KioskError as error:
                 log.warning("events-delayed", error=str(error))
-                self._dirty.update(changed)
+                self._marked.update(dict.fromkeys(changed))
                 await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
-            if full:
-                next_full = time.monotonic() + self._reconcile
+
+    async def _something_to_do(self, now: float) -> None:
+        """Wait until a job is marked or a slot of a wheel is due; while nobody watches, for somebody who does."""
+        wait = min(self._rounds.wait(now), self._beats.wait(now)) if self._watched else None
+        if not self._marked and wait != 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+        self._wake.clear()
 
     async def _join(self, job_id: str, subscription: Subscription) -> None:
         watched = self._watched.get(job_id)
         if watched is None:
-            watched = self._watched[job_id] = _Watched(job_id, self._dirty, self._wake)
+            watched = self._watched[job_id] = _Watched(job_id, self)
+            watched.slot = self._rounds.add(watched)
             metrics.watched.set(len(self._watched))
-        watched.subscriptions.add(subscription)
+        watched.subscriptions.append(subscription)
         if len(watched.subscriptions) == 1 and self._notifications is not None:
-            await watched.stack.enter_async_context(self._notifications.watch(JOB + job_id, using=watched))
+            await self._notifications.add(watched, JOB + job_id)
         # Read by the loop, after the subscription is in force: nothing falls between the two.
         watched.set()
 
     async def _leave(self, job_id: str, subscription: Subscription) -> None:
         watched = self._watched.get(job_id)
-        if watched is None:
+        if watched is None or subscription not in watched.subscriptions:
             return
-        watched.subscriptions.discard(subscription)
+        watched.subscriptions.remove(subscription)
         if not watched.subscriptions:
             del self._watched[job_id]
-            self._dirty.discard(job_id)
+            watched.slot.discard(watched)
+            self._marked.pop(watched, None)
             metrics.watched.set(len(self._watched))
-            await watched.stack.aclose()
+            if self._notifications is not None:
+                await self._notifications.remove(watched, JOB + job_id)
 
-    async def _read(self, ids: list[str]) -> None:
-        for start in range(0, len(ids), _CHUNK):
-            chunk = ids[start : start + _CHUNK]
-            answers = await self._store.fields_of_many([(job_id, FIELDS) for job_id in chunk])
-            for job_id, values in zip(chunk, answers, strict=True):
-                found = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
-                self._publish(job_id, found if "status" in found else None)
-
-    def _publish(self, job_id: str, snapshot: Snapshot | None) -> None:
-        watched = self._watched.get(job_id)
-        if watched is None:
+    async def _read(self, changed: list[_Watched]) -> None:
+        if not changed:
             return
+        answers = await self._store.fields_of_many([(watched.job_id, FIELDS) for watched in changed])
+        for watched, values in zip(changed, answers, strict=True):
+            found = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+            self._publish(watched, found if "status" in found else None)
+
+    async def _reconcile(self, due: list[_Watched]) -> None:
+        """Look whether jobs changed unnoticed, and tell those that wait how long it may be."""
+        if not due:
+            return
+        answers = await self._store.fields_of_many([(watched.job_id, _MOVING) for watched in due])
+        for watched, values in zip(due, answers, strict=True):
+            known = watched.known or {}
+            if values != [known.get(name) for name in _MOVING]:
+                watched.set()
+        await self._estimate([each for each in due if each.known is not None and each.known["status"] == NEW])
+
+    def _publish(self, watched: _Watched, snapshot: Snapshot | None) -> None:
         before = watched.known
         if snapshot is not None and before is not None and snapshot["status"] == NEW:
             snapshot |= {name: before[name] for name in _ESTIMATES if name in before}
         if watched.read and snapshot == before:
             return
-        watched.read, watched.known = True, snapshot
-        self._learn(job_id, snapshot, before)
+        watched.read = True
+        self._learn(watched.job_id, snapshot, before)
+        self._tell(watched, snapshot)
+
+    def _tell(self, watched: _Watched, snapshot: Snapshot | None) -> None:
+        watched.known = snapshot
         for subscription in watched.subscriptions:
-            subscription.tell(job_id, snapshot)
+            subscription.tell(watched.job_id, snapshot)
 
     def _learn(self, job_id: str, snapshot: Snapshot | None, before: Snapshot | None) -> None:
         """Remember how long jobs of a type take, from those seen to end."""
@@ -209,14 +241,12 @@ class Hub:
             kind = type_of(job_id)
             self._seconds[kind] = 0.8 * self._seconds.get(kind, took) + 0.2 * took
 
-    async def _estimate(self) -> None:
+    async def _estimate(self, waiting: list[_Watched]) -> None:
         """Tell those who wait how many of their jobs go first, and when it may be their turn."""
-        waiting = [w for w in self._watched.values() if w.known is not None and w.known["status"] == NEW]
         if not waiting:
             return
-        kinds = {type_of(w.job_id) for w in waiting}
-        queues = await self._store.queues(sorted(kinds))
-        ranks = await self._store.ranks([(w.job_id, (w.known or {}).get("owner", "")) for w in waiting])
+        queues = await self._queues_of({type_of(each.job_id) for each in waiting})
+        ranks = await self._store.ranks([(each.job_id, (each.known or {}).get("owner", "")) for each in waiting])
         for watched, rank in zip(waiting, ranks, strict=True):
             if rank is None or watched.known is None:
                 continue
@@ -225,14 +255,15 @@ class Hub:
             if seconds := self._seconds.get(kind):
                 told["eta"] = f"{seconds * (1 + rank / max(1, queues[kind].running)):.0f}"
             if told != watched.known:
-                watched.known = told
-                for subscription in watched.subscriptions:
-                    subscription.tell(watched.job_id, told)
+                self._tell(watched, told)
 
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+    async def _queues_of(self, kinds: set[str]) -> dict[str, QueueState]:
+        read_at, queues = self._queues
+        now = asyncio.get_running_loop().time()
+        if now - read_at > _QUEUES_FRESH or not kinds <= queues.keys():
+            queues = dict(await self._store.queues(sorted(kinds | queues.keys())))
+            self._queues = (now, queues)
+        return queues
 
 
 def is_final(snapshot: Snapshot | None) -> bool:

@@ -142,7 +142,7 @@ class Webhooks:
         told = ""
         async with self._hub.subscribe([job_id]) as subscription:
             while True:
-                for snapshot in (await subscription.changes(_TURN)).values():
+                for snapshot in (await subscription.changes()).values():
                     what = _worth_telling(snapshot)
                     if snapshot is not None and what and what != told:
                         await self._call(job_id, url, what, snapshot)

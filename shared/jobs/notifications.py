@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis, RedisCluster
@@ -59,6 +59,13 @@ class Watch:
         return True
 
 
+class Wakeable(Protocol):
+    """Who is told that there may be something new."""
+
+    def set(self) -> None:
+        """Look, soon; called at each event and after a reconnection."""
+
+
 class Notifications:
     """The subscriptions of one process, on one connection.
 
@@ -71,7 +78,7 @@ class Notifications:
         self._client = connect(url)
         self._database = database(url)
         self._prefix = prefix
-        self._watches: dict[str, set[Watch]] = {}
+        self._watches: dict[str, list[Wakeable]] = {}
         self._subscriptions: _Subscriptions | None = None
         self._ready = asyncio.Event()
         self._told = ""
@@ -79,6 +86,16 @@ class Notifications:
         self._connection: asyncio.Task[None] | None = None
         self._pause = _FIRST_PAUSE
         self.reconnections = 0
+
+    async def add(self, who: Wakeable, *keys: str) -> None:
+        """Have somebody told of events on exact keys (named without the prefix) until `remove`.
+
+        The subscription is in force on return, if Redis can be reached: an event that follows is not missed.
+        """
+        fresh = [key for key in keys if key not in self._watches]
+        for key in keys:
+            self._watches.setdefault(key, []).append(who)
+        await self._subscribe(fresh)
 
     @contextlib.asynccontextmanager
     async def watch(self, *keys: str, using: Watch | None = None) -> AsyncIterator[Watch]:
@@ -90,14 +107,11 @@ class Notifications:
         entering is not missed.
         """
         watch = using or Watch()
-        fresh = [key for key in keys if key not in self._watches]
-        for key in keys:
-            self._watches.setdefault(key, set()).add(watch)
-        await self._subscribe(fresh)
         try:
+            await self.add(watch, *keys)
             yield watch
         finally:
-            await self._remove(watch, keys)
+            await self.remove(watch, *keys)
 
     async def run(self) -> None:
         """Receive events until cancelled; reconnects with back-off and jitter."""
@@ -212,11 +226,12 @@ class Notifications:
         except (*AWAY, RedisError, RuntimeError):
             self._start_anew()
 
-    async def _remove(self, watch: Watch, keys: tuple[str, ...]) -> None:
+    async def remove(self, who: Wakeable, *keys: str) -> None:
+        """Have somebody told no more."""
         gone = []
         for key in keys:
             watches = self._watches[key]
-            watches.discard(watch)
+            watches.remove(who)
             if not watches:
                 del self._watches[key]
                 gone.append(key)

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from gcloud.aio.storage import Storage as Client
 from yarl import URL
 
 from shared.storage.retrying import TROUBLE, Patience, as_error
@@ -37,12 +36,15 @@ class Connection:
         self.patience = patience or Patience()
         self.root = (api_root or GOOGLE).rstrip("/")
         self.anonymous = bool(api_root) if anonymous is None else anonymous
-        self._client: Client | None = None
+        self._client: Any = None
 
     @property
     def client(self) -> Any:
         """The library's client, made at first use, when an event loop runs."""
         if self._client is None:
+            # Imported here: it and its cryptography cost a quarter of a second that a folder need not pay.
+            from gcloud.aio.storage import Storage as Client
+
             self._client = Client(api_root=self.root, api_is_dev=self.anonymous)
         return self._client
 

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from urllib.parse import quote
 
-from gcloud.aio.storage import Blob
-from gcloud.aio.storage.blob import HOST
-
 from shared.storage.connection import GOOGLE, Connection
 from shared.storage.retrying import TROUBLE
 
 LONGEST = timedelta(days=7)
 """A limit of V4 signatures."""
-_HOST = f"https://{HOST}"
+_HOST = "https://storage.googleapis.com"
 _WHO = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/email"
 
 
@@ -37,7 +34,7 @@ async def signed(
     if account is None:
         return None
     query = {"response-content-disposition": _attachment(filename)} if filename else {}
-    blob = Blob(to.client.get_bucket(to.bucket), name, {"size": 0})
+    blob = to.client.get_bucket(to.bucket).new_blob(name)
     address: str = await blob.get_signed_url(
         int(min(life, LONGEST).total_seconds()),
         headers=dict(put or {}),

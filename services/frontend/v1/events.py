@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from services.frontend import metrics
 from services.frontend.auth import principal
@@ -18,13 +19,11 @@ from services.frontend.v1.views import job_event
 from shared.errors import InvalidInput
 from shared.jobs.model import is_id
 
-#: s without an event after which a comment is sent, so that nobody in between closes the connection.
-_KEEP_ALIVE = 15.0
 #: ms after which a browser connects again.
 _RETRY = 1000
 #: As many as fit in the first line of a request.
 _MOST_IDS = 150
-_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS = CIMultiDict({"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
 async def of_job(request: web.Request) -> web.StreamResponse:
@@ -58,7 +57,7 @@ async def _stream(request: web.Request, ids: Sequence[str]) -> web.StreamRespons
         await response.prepare(request)
         await response.write(b"retry: %d\n\n" % _RETRY)
         while open_ids and not hub.closing:
-            changes = await subscription.changes(_KEEP_ALIVE)
+            changes = await subscription.changes()
             text = "".join(
                 _event(job_id, snapshot) for job_id, snapshot in changes.items() if _version(snapshot) >= seen
             )
