@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ _FOLDER = Path(__file__).parent / "lua"
 #: begin with a write that changes nothing.
 _GROWING = ("submit", "split", "revive", "share", "due", "queues")
 _ROOM = "call('DEL', P .. 'hint:room')\n"
+_WITH = re.compile(r"^-- With: (.+)$", re.MULTILINE)
 
 
 class Scripts:
@@ -42,11 +44,14 @@ class Scripts:
 
 @cache
 def source(name: str, database: int) -> str:
-    """Return the whole text of a script: the common part, filled in, and its own."""
-    common = (_FOLDER / "common.lua").read_text("utf-8")
+    """Return the whole text of a script: the part that all have, the parts that it names, and its own."""
+    own = (_FOLDER / f"{name}.lua").read_text("utf-8")
+    named = _WITH.search(own)
+    parts = ["base", *(named[1].split(", ") if named else ())]
+    common = "\n".join((_FOLDER / "parts" / f"{part}.lua").read_text("utf-8") for part in parts)
     filled = common.replace("@TRANSITIONS@", states.lua_table()).replace("@DB@", str(database))
     room = "" if name in _GROWING else _ROOM
-    return f"{filled}\n{room}{(_FOLDER / f'{name}.lua').read_text('utf-8')}"
+    return f"{filled}\n{room}{own}"
 
 
 def server_clock() -> str:

@@ -40,13 +40,6 @@ MOVING_FIELDS = ("status", "updated_at", "updated_by", "progress", "attempt", "l
 
 
 def lua_table() -> str:
-    """Return the transitions as a Lua table literal, for the scripts' common part."""
-    rows = (
-        f"[{_quote(state)}]={{{','.join(f'[{_quote(after)}]=true' for after in follow)}}}"
-        for state, follow in TRANSITIONS.items()
-    )
+    """Return the transitions as a Lua table literal for the scripts: from each state, its followers between spaces."""
+    rows = (f"['{state}']=' {' '.join(follow)} '" for state, follow in TRANSITIONS.items())
     return "{" + ",".join(rows) + "}"
-
-
-def _quote(text: str) -> str:
-    return f"'{text}'"

@@ -1,6 +1,7 @@
 -- Checks entries of lists, sets and single keys that name jobs: each must name one that is as the entry says.
 -- ARGV: now, repair 0/1, kind of the key (as in keys.py), rest of its name, members...
 -- Returns {code, member, detail, ...} for what is broken. What is repaired is repaired in the same step.
+-- With: queue, ending, uploads
 local repair, kind, rest, reply = ARGV[2] == '1', ARGV[3], ARGV[4], {}
 local name = P .. kind .. rest
 

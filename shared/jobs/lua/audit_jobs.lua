@@ -1,6 +1,7 @@
 -- Checks everything that must be true of jobs, each at one moment.
 -- ARGV: now, repair 0/1, by whom, ids...
 -- Returns {code, id, detail, ...} for what is broken. What is repaired is repaired in the same step.
+-- With: queue, ending
 local repair, by, reply = ARGV[2] == '1', ARGV[3], {}
 local NEEDED = {'status', 'owner', 'priority', 'attempt', 'losses', 'type', 'created_at', 'updated_at'}
 
@@ -103,7 +104,7 @@ local function check(id)
   if answer.ok == 'none' then return end
   local f = answer.ok == 'hash' and call('HMGET', key, unpack(NEEDED)) or {}
   local lacking = answer.ok == 'hash' and missing(f) or {'its hash (it is a ' .. answer.ok .. ')'}
-  if #lacking == 0 and not ALLOWED[f[1]] then lacking = {'a known status (it is ' .. f[1] .. ')'} end
+  if #lacking == 0 and not FOLLOWING[f[1]] then lacking = {'a known status (it is ' .. f[1] .. ')'} end
   if #lacking > 0 then
     found('malformed-job', id, 'it lacks ' .. table.concat(lacking, ', '))
     if repair then
@@ -132,7 +133,7 @@ local function check(id)
   if check_parent(id, f[1]) then
     leave_queue(id, kind, f[2])
     call('ZREM', P .. 'leases:' .. kind, id)
-    write_facts(id, {'reason', 'Its parent is gone.', 'finished_at', STAMP, 'failures', ''})
+    write_facts(id, {'reason', 'Its parent is gone.', 'finished_at', stamp(), 'failures', ''})
     move(id, f[1], 'canceled', by)
   end
 end

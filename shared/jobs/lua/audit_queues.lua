@@ -1,6 +1,7 @@
 -- Checks that the ring of owners and the count of each queue agree with what waits, each queue at one moment.
 -- ARGV: now, repair 0/1, types and owners, as type, count of owners, owners...
 -- Returns {code, type, detail, ...} for what is broken. What is repaired is repaired in the same step.
+-- With: queue
 local repair, reply, at = ARGV[2] == '1', {}, 3
 
 local function found(code, kind, detail)

@@ -1,6 +1,7 @@
 -- Cancels a job and its children: waiting ones at once; the worker of a running one is woken, and its token refused.
 -- ARGV: now, who cancels, reason, id
 -- Returns how many jobs were canceled now; -1 if there is no such job.
+-- With: queue, ending
 local by, reason, canceled = ARGV[2], ARGV[3], 0
 
 local function cancel(id)

@@ -2,76 +2,65 @@
 -- Raises each job's attempt: the fencing token. Parks the worker if there was nothing.
 -- ARGV: now, worker, n, lease in ms, types...
 -- Returns {next due in ms or -1, retiring 0/1, id, fields, id, fields, ...}
-local worker, wanted, lease = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- With: queue
+local worker, wanted, deadline = ARGV[2], tonumber(ARGV[3]), NOW + tonumber(ARGV[4])
 local types = {unpack(ARGV, 5)}
 for _, kind in ipairs(types) do call('ZREM', P .. 'idle:' .. kind, worker) end
 if call('SISMEMBER', P .. 'retiring', worker) == 1 then return {-1, 1} end
 
--- Takes up to n ids from the queue of a type: one of each owner in turn, or many where there is one owner only.
+-- Takes ids with their scores from the queue of a type: one of the owner whose turn it is, or up to n where there is
+-- one owner only. Returns nil where nobody has a turn.
 local function take(kind, n)
   local ring = P .. 'queue:' .. kind
-  local first = call('ZPOPMIN', ring)
-  local owner = first[1]
-  if not owner then return {} end
+  local owners = call('ZRANGE', ring, 0, 1)
+  local owner, alone = owners[1], not owners[2]
+  if not owner then return nil end
   local queue = ring .. ':' .. owner
-  local alone = call('EXISTS', ring) == 0
-  local ids = {}
-  for i, value in ipairs(call('ZPOPMIN', queue, alone and n or 1)) do
-    if i % 2 == 1 then ids[#ids + 1] = value end
+  local ids = call('ZPOPMIN', queue, alone and n or 1)
+  if call('EXISTS', queue) == 0 then
+    call('ZREM', ring, owner)
+  elseif not alone then
+    call('ZADD', ring, call('INCR', P .. 'turn'), owner)
   end
-  if call('EXISTS', queue) == 1 then call('ZADD', ring, call('INCR', P .. 'turn'), owner) end
-  return ids, true
+  return ids
 end
 
-local reply, held, leases, taken = {-1, 0}, {}, {}, {}
-local stamp, deadline = STAMP, NOW + lease
-local now_is = {status = 'started', updated_at = stamp, updated_by = worker}
+local reply, held, leases, more = {-1, 0}, {}, {}, {}
 
--- Gives a job to the worker: writes its new state, and changes the fields that were read to what they are now.
+-- Gives a job to the worker and adds it to the reply.
 local function give(id, kind)
   local key = job_key(id)
-  local fields = redis.pcall('HGETALL', key)
-  local at = {}
-  for i = 1, #fields, 2 do at[fields[i]] = i + 1 end
-  local attempt = tonumber(fields[at.attempt])
-  if fields[at.status] ~= 'new' or not attempt or not at.owner then
+  local f = redis.pcall('HMGET', key, 'status', 'attempt', 'owner')
+  local attempt = f[1] == 'new' and f[3] and tonumber(f[2])
+  if not attempt then
     set_aside(id, kind)
     return
   end
-  now_is.attempt = string.format('%d', attempt + 1)
-  call('HSET', key, 'status', 'started', 'updated_at', stamp, 'updated_by', worker, 'attempt', now_is.attempt)
-  for name, value in pairs(now_is) do
-    if at[name] then fields[at[name]] = value end
-  end
-  leases[kind] = leases[kind] or {}
-  push(leases[kind], deadline, id)
+  call('HSET', key, 'status', 'started', 'updated_at', stamp(), 'updated_by', worker, 'attempt', attempt + 1)
+  add(leases[kind], deadline, id)
   held[#held + 1] = id
+  add(reply, id, call('HGETALL', key))
   wanted = wanted - 1
-  push(reply, id, fields)
 end
 
-local more = {}
 for _, kind in ipairs(types) do
+  leases[kind], more[kind] = {}, true
   if call('EXISTS', P .. 'delayed:' .. kind) == 1 then promote(kind) end
-  more[kind] = true
 end
 local found = true
 while wanted > 0 and found do
   found = false
   for _, kind in ipairs(types) do
-    if wanted > 0 and more[kind] then
-      local ids, any = take(kind, wanted)
-      taken[kind] = (taken[kind] or 0) + #ids
-      for _, id in ipairs(ids) do give(id, kind) end
-      more[kind] = any
-      found = found or any
+    local ids = wanted > 0 and more[kind] and take(kind, wanted)
+    more[kind] = ids
+    if ids then
+      for i = 1, #ids, 2 do give(ids[i], kind) end
+      if #ids > 0 then call('DECRBY', P .. 'depth:' .. kind, #ids / 2) end
+      found = true
     end
   end
 end
-for kind, number in pairs(taken) do
-  if number > 0 then call('DECRBY', P .. 'depth:' .. kind, number) end
-end
-for kind, pairs_of_kind in pairs(leases) do in_parts('ZADD', P .. 'leases:' .. kind, pairs_of_kind) end
+for kind, entries in pairs(leases) do in_parts('ZADD', P .. 'leases:' .. kind, entries) end
 in_parts('SADD', P .. 'held:' .. worker, held)
 
 if wanted > 0 then

@@ -3,6 +3,7 @@
 -- job came for are taken off on the way.
 -- ARGV: now, ms for which an upload waits for its job, 1 only to look and change nothing, objects...
 -- Returns the objects that are (or would be) marked.
+-- With: uploads
 local grace, look, marked = tonumber(ARGV[2]), ARGV[3] == '1', {}
 local MOST = 1000  -- names looked at in one step; an object with more of them stays for now
 

@@ -1,6 +1,7 @@
 -- Takes back at once whatever a worker holds that is known to be gone (its pod is deleted, its process ended).
 -- ARGV: now, by whom, worker, charge 0/1
 -- Returns {id, outcome, ...}
+-- With: queue, ending
 local by, worker, reply = ARGV[2], ARGV[3], {}
 for _, id in ipairs(call('SMEMBERS', P .. 'held:' .. worker)) do
   local f = call('HMGET', job_key(id), 'status', 'updated_by', 'owner', 'priority')

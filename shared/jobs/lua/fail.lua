@@ -2,6 +2,7 @@
 -- later or buried.
 -- ARGV: now, worker, id, attempt, reason, retry 0/1, delay in ms, fact pairs...
 -- Returns 'failed', 'requeued' or 'buried'; '' if the token is no longer current.
+-- With: queue, ending
 local worker, id, reason = ARGV[2], ARGV[3], ARGV[5]
 local f = call('HMGET', job_key(id), 'status', 'attempt', 'updated_by')
 if not owns(f[1], f[2], ARGV[4]) then
@@ -10,8 +11,5 @@ if not owns(f[1], f[2], ARGV[4]) then
 end
 leave_lease(id, type_of(id), worker)
 if ARGV[6] == '1' then return lose(id, f[1], worker, 'failed: ' .. reason, tonumber(ARGV[7])) end
-local facts = {unpack(ARGV, 8)}
-facts[#facts + 1] = 'reason'
-facts[#facts + 1] = reason
-finish(id, f[1], 'failed', worker, facts)
+finish(id, f[1], 'failed', worker, {'reason', reason, unpack(ARGV, 8)})
 return 'failed'

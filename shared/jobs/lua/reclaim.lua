@@ -2,6 +2,7 @@
 -- buried. Also moves delayed jobs that are due. For the janitor; several may run it at once.
 -- ARGV: now, most jobs of a type in one call, by whom, types... (none: all that ever had a job)
 -- Returns {ms until the next deadline or due time or -1, id, outcome, id, outcome, ...}
+-- With: queue, ending
 local most, by = tonumber(ARGV[2]), ARGV[3]
 local reply, nearest = {-1}, nil
 local function sooner(at)

@@ -1,6 +1,7 @@
 -- Hands jobs back unfinished, at the front of their queue; charges nothing. For workers that stop.
 -- ARGV: now, worker, then pairs of id, attempt
 -- Returns how many were handed back; those with an old token are left alone.
+-- With: queue
 local worker, released = ARGV[2], 0
 for i = 3, #ARGV, 2 do
   local id = ARGV[i]

@@ -3,6 +3,7 @@
 -- name them while they are being deleted. May be run again after a crash: what was begun comes first in the list of what is due.
 -- ARGV: now, id
 -- Returns {1, objects to delete...}; {0} if the job is not due: somebody kept it meanwhile.
+-- With: uploads
 local id, reply = ARGV[2], {1}
 local due = call('ZSCORE', P .. 'expiry', id)
 if not due or tonumber(due) > NOW then return {0} end

@@ -1,6 +1,7 @@
 -- Submits a failed or canceled job again as a new one that names the old, and takes the old out of dead:.
 -- ARGV: now, old id, new id
 -- Returns the new id; '' if the old one does not exist, has not failed, is a part of another, or is being forgotten.
+-- With: queue
 local old, id = ARGV[2], ARGV[3]
 local all = call('HGETALL', job_key(old))
 local f, fields = {}, {}
@@ -15,7 +16,7 @@ for name, value in pairs(f) do
     fields[#fields + 1] = value
   end
 end
-call('HSET', job_key(id), 'status', 'new', 'created_at', STAMP, 'created_ms', string.format('%d', NOW), 'updated_at', STAMP, 'updated_by', 'revive', 'progress', '0',
+call('HSET', job_key(id), 'status', 'new', 'created_at', stamp(), 'created_ms', NOW, 'updated_at', stamp(), 'updated_by', 'revive', 'progress', '0',
   'attempt', '0', 'losses', '0', 'revived_from', old, unpack(fields))
 for _, object in ipairs(f.uses and cjson.decode(f.uses) or {}) do call('SADD', P .. 'uses:' .. object, id) end
 call('ZADD', P .. 'owned:' .. f.owner, NOW, id)

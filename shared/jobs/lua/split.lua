@@ -2,6 +2,7 @@
 -- ARGV: now, worker, id, attempt, n facts, fact pairs..., count of children, then for each child:
 --   type, n facts, fact pairs...
 -- Returns the number of children; -1 if the token is no longer current; -2 if the job was split before.
+-- With: queue, ending
 local worker, id, attempt = ARGV[2], ARGV[3], ARGV[4]
 local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority', 'max_attempts', 'updated_by')
 if not owns(f[1], f[2], attempt) then
@@ -18,14 +19,13 @@ write_facts(id, {'total_jobs', tostring(total)})
 call('SET', P .. 'open:' .. id, total)
 leave_lease(id, type_of(id), worker)
 move(id, f[1], 'waiting', worker, 'progress', '0')
-local stamp, ms = STAMP, string.format('%d', NOW)
 local hex = string.match(id, ':(.+)$')
 at = at + 1
 for number = 1, total do
   local kind, n = ARGV[at], tonumber(ARGV[at + 1])
   local child = kind .. ':' .. hex .. '.' .. number
   local fields = {'type', kind, 'owner', f[3], 'priority', f[4], 'max_attempts', f[5] or '3', 'parent', id, 'part', tostring(number),
-    'created_at', stamp, 'created_ms', ms, 'updated_at', stamp, 'updated_by', worker, 'status', 'new', 'progress', '0', 'attempt', '0',
+    'created_at', stamp(), 'created_ms', NOW, 'updated_at', stamp(), 'updated_by', worker, 'status', 'new', 'progress', '0', 'attempt', '0',
     'losses', '0', unpack(ARGV, at + 2, at + 1 + 2 * n)}
   call('HSET', job_key(child), unpack(fields))
   call('RPUSH', children, child)
