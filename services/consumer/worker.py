@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -101,6 +103,7 @@ class Worker:
         self._claimable = asyncio.Event()
         self._renew_now = asyncio.Event()
         self._finished: list[tuple[_Attempt, Done]] = []
+        self._unwritten = 0  # jobs that need no slot any more, but are held until their result is written
         self._some_finished = asyncio.Event()
         self._parked = False
         self._stopping = False
@@ -112,6 +115,8 @@ class Worker:
     async def run(self, stopping: asyncio.Event, grace: float) -> None:
         """Work until told to stop; then finish within ``grace`` seconds and hand the rest back."""
         self._log = log.bind()  # resolved once: a lazy logger costs more for each line than a claim does
+        for job_type in self._types:
+            metrics.running.labels(job_type).set_function(functools.partial(self._number_running, job_type))
         async with self._notifications.watch(WAKE + self.name, using=Watch(self._woken)):
             keepers = [
                 asyncio.create_task(work, name=name)
@@ -144,10 +149,14 @@ class Worker:
         self._renew_now.set()  # that also took this life off the list of workers
         while not self._stopping:
             self._claimable.clear()
-            free = self._capacity.slots - len(self._running)
-            due = await self._claim(free) if free > 0 else None
+            due = await self._claim(self._free()) if self._free() > 0 else None
             period = self._capacity.reconcile if due is None else min(due, self._capacity.reconcile)
             await _wait(self._claimable, period)
+
+    def _free(self) -> int:
+        """Return how many jobs may be claimed; a result that is being written takes no slot, up to as many as slots."""
+        slots, held = self._capacity.slots, len(self._running)
+        return min(slots - (held - self._unwritten), 2 * slots - held)
 
     async def _claim(self, free: int) -> float | None:
         try:
@@ -181,12 +190,13 @@ class Worker:
             before.task.cancel()  # an older attempt, which lost its lease
         self._running[job.id] = attempt
         attempt.task = asyncio.create_task(self._handle(attempt), name=job.id)
-        _of(metrics.running, job.type).inc()
+
+    def _number_running(self, job_type: str) -> int:
+        return sum(1 for attempt in self._running.values() if attempt.job.type == job_type)
 
     def _ended(self, attempt: _Attempt) -> None:
         if self._running.get(attempt.job.id) is attempt:
             del self._running[attempt.job.id]
-        _of(metrics.running, attempt.job.type).dec()
         if not self._parked:
             self._claimable.set()
 
@@ -215,7 +225,10 @@ class Worker:
         held = attempt.held
         if isinstance(outcome, Done):
             self._finished.append((attempt, outcome))
+            self._unwritten += 1
             self._some_finished.set()
+            if not self._parked:
+                self._claimable.set()
         elif isinstance(outcome, Split):
             await self._change(
                 attempt, "split", lambda: self._store.split(self.name, held, outcome.children, outcome.facts)
@@ -265,15 +278,20 @@ class Worker:
     async def _complete(self, batch: list[tuple[_Attempt, Done]]) -> None:
         results = [(attempt.held, done.facts) for attempt, done in batch]
         written = await _insist(lambda: self._store.complete(self.name, *results))
+        self._unwritten -= len(batch)
+        done_by_type: Counter[str] = Counter()
         for (attempt, done), accepted in zip(batch, written, strict=True):
-            if accepted:
-                _of(metrics.jobs, attempt.job.type, "done").inc()
-                self._jobs_ended += 1
+            if not accepted:
+                self._lost(attempt)
+                continue
+            done_by_type[attempt.job.type] += 1
+            if self._log.is_enabled_for(logging.INFO):
                 with attach(context_of(attempt.job.fields)):  # this batch belongs to no one trace
                     self._log.info("job-done", job=attempt.job.id, seconds=done.facts.get("total_time"))
-                self._ended(attempt)
-            else:
-                self._lost(attempt)
+            self._ended(attempt)
+        for job_type, number in done_by_type.items():
+            _of(metrics.jobs, job_type, "done").inc(number)
+        self._jobs_ended += done_by_type.total()
 
     async def _keep_leases(self) -> None:
         while True:

@@ -3,86 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import subprocess
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from services.consumer.worker import Capacity, Done, Worker
-from services.janitor.leases import Leases
-from services.janitor.rounds import keep
 from shared.errors import Retry
-from shared.jobs import Job, JobStore, NewJob, Notifications, Watch, open_store
+from shared.jobs import JobStore, NewJob, open_store
 from shared.jobs.audit import audit
 from shared.jobs.connection import connect
 from shared.jobs.model import new_id
-from shared.lifecycle import ended
-from tests.fixtures.redis import RedisServer, free_port, server_binary
+from tests.fixtures.redis import RedisServer, free_port
 from tests.fixtures.relay import relay_to
-
-TYPE, PREFIX = "segmentation", "{a}:"
-
-
-class Suite:
-    """A worker and a janitor at work on one Redis, for the time of a test."""
-
-    def __init__(self, url: str) -> None:
-        self.store = open_store(url, PREFIX)
-        self.notifications = Notifications(url, PREFIX)
-        self.executed = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def handle(self, _job: Job) -> Done:
-        self.executed += 1
-        await self.gate.wait()
-        return Done({"answer": "42"})
-
-    async def submit(self, count: int = 1) -> list[str]:
-        """Submit as a client does that is told to come again: with the same ids."""
-        jobs = [NewJob(new_id(TYPE)) for _ in range(count)]
-        async with asyncio.timeout(40):
-            while True:
-                with contextlib.suppress(Retry):
-                    return [answer.id for answer in await self.store.submit(*jobs)]
-
-    async def all_done(self, ids: list[str]) -> None:
-        async with asyncio.timeout(40), self.notifications.watch(*(f"job:{job_id}" for job_id in ids)) as watch:
-            while True:
-                with contextlib.suppress(Retry):
-                    jobs = await self.store.get_many(ids)
-                    if all(job is not None and job.status == "done" for job in jobs):
-                        return
-                await watch.wait(1)
-
-
-@contextlib.asynccontextmanager
-async def suite(url: str) -> AsyncIterator[Suite]:
-    it = Suite(url)
-    stopping = asyncio.Event()
-    capacity = Capacity(slots=8, lease=5, renew=0.5, reconcile=0.5)
-    tasks = [
-        asyncio.create_task(it.notifications.run()),
-        asyncio.create_task(keep("leases", Leases(it.store, "j1", 10, 300).round, Watch(), 0.5)),
-    ]
-    worker = asyncio.create_task(Worker("w1", it.store, it.notifications, [TYPE], it.handle, capacity).run(stopping, 5))
-    try:
-        yield it
-        assert not worker.done(), "the worker must outlive the trouble"
-        for task in tasks:
-            if task.done():
-                task.result()  # raises what ended it
-            assert not task.done()
-    finally:
-        stopping.set()
-        await ended(*tasks)
-        await asyncio.wait({worker}, timeout=20)
-        await ended(worker)
-        await it.store.aclose()
-        await it.notifications.aclose()
+from tests.integration.jobs.flow import PREFIX, TYPE, suite
 
 
 async def test_a_killed_and_restarted_server_loses_nothing(own_redis: RedisServer) -> None:
@@ -183,49 +114,3 @@ async def test_without_permission_the_user_is_told(own_redis: RedisServer) -> No
         await wrong.get(new_id(TYPE))
     for each in (store, poor, wrong):
         await each.aclose()
-
-
-def _sentinel(folder: Path, master: int) -> tuple[subprocess.Popen[bytes], int]:
-    port = free_port()
-    folder.mkdir()
-    conf = folder / "sentinel.conf"
-    conf.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
-        f"sentinel monitor main 127.0.0.1 {master} 1\n"
-        "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 1000\n"
-    )
-    with (folder / "log").open("wb") as log:
-        return subprocess.Popen([server_binary(), str(conf), "--sentinel"], stdout=log, stderr=log), port
-
-
-async def test_a_failover_by_sentinel_is_followed(tmp_path: Path) -> None:
-    master = RedisServer(tmp_path / "master").start()
-    replica = RedisServer(tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port)).start()
-    sentinel, port = _sentinel(tmp_path / "sentinel", master.port)
-    try:
-        url = f"redis+sentinel://127.0.0.1:{port}/main/0"
-        await _knows_replica(port)
-        async with suite(url) as it:
-            ids = await it.submit(10)
-            await it.all_done(ids)
-            assert await it.store.redis.wait(1, 5000) == 1
-            await asyncio.to_thread(master.stop, kill=True)
-            await it.all_done(await it.submit(10))
-            assert all(job is not None for job in await it.store.get_many(ids))
-    finally:
-        sentinel.kill()
-        sentinel.wait(10)
-        for server in (master, replica):
-            server.stop(kill=True)
-
-
-async def _knows_replica(port: int) -> None:
-    client = connect(f"redis://127.0.0.1:{port}/0")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with contextlib.suppress(Exception):
-            found = await client.execute_command("SENTINEL", "REPLICAS", "main")
-            if found and "slave" in str(found) and "ok" in str(found).lower():
-                await client.aclose()
-                return
-    raise TimeoutError("The sentinel does not see the replica.")
