@@ -97,7 +97,7 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
         options |= {"password": unquote(password), "username": unquote(user) or None}
     addresses = [(host, int(port or 26379)) for host, _, port in (name.partition(":") for name in hosts.split(","))]
     patience = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": CONNECT_TIMEOUT}
-    sentinel: Any = Sentinel(addresses, sentinel_kwargs=patience)  # type: ignore[no-untyped-call]
+    sentinel: Any = _Sentinels(addresses, sentinel_kwargs=patience)
     return _sending_well(sentinel.master_for(service, db=database(url), **options))
 
 
@@ -105,6 +105,22 @@ def _sending_well(client: Redis) -> Redis:
     pool = client.connection_pool
     pool.connection_class = type("Connection", (_Sending, pool.connection_class), {})
     return client
+
+
+class _Sentinels(Sentinel):
+    """Asks for one caller after the other.
+
+    redis-py puts the sentinel that answered first in its list; where two callers do that at once, the list names one
+    sentinel twice and another no more.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._one_at_a_time = asyncio.Lock()
+
+    async def discover_master(self, service_name: str) -> Any:
+        async with self._one_at_a_time:
+            return await super().discover_master(service_name)
 
 
 class _Sending:

@@ -42,6 +42,15 @@ def _sentinels(folder: Path, primary: int) -> Iterator[list[int]]:
             process.wait(10)
 
 
+async def _is_followed(primary: RedisServer) -> None:
+    """Wait until the replica has all data: a sentinel that starts then sees it at once, else only ten seconds later."""
+    client = connect(primary.url)
+    async with asyncio.timeout(30):
+        while (await client.info("replication")).get("slave0", {}).get("state") != "online":
+            await asyncio.sleep(0.05)
+    await client.aclose()
+
+
 async def _know_each_other(ports: list[int]) -> None:
     """Wait until each sentinel sees the replica and the two others: before that none can make a failover."""
     async with asyncio.timeout(30):
@@ -49,8 +58,9 @@ async def _know_each_other(ports: list[int]) -> None:
             client = connect(f"redis://127.0.0.1:{port}/0")
             while True:
                 with contextlib.suppress(*AWAY, RedisError):
-                    state = await client.execute_command("SENTINEL", "MASTER", "main")
-                    if (state["num-slaves"], state["num-other-sentinels"]) == (1, 2):
+                    flat = await client.execute_command("SENTINEL", "MASTER", "main")
+                    state = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+                    if (int(state["num-slaves"]), int(state["num-other-sentinels"])) == (1, 2):
                         break
                 await asyncio.sleep(0.05)
             await client.aclose()
@@ -62,6 +72,7 @@ async def service(tmp_path: Path) -> AsyncIterator[tuple[str, RedisServer, Redis
     primary = RedisServer(tmp_path / "primary").start()
     replica = RedisServer(tmp_path / "replica", "--replicaof", "127.0.0.1", str(primary.port)).start()
     try:
+        await _is_followed(primary)
         with _sentinels(tmp_path, primary.port) as ports:
             await _know_each_other(ports)
             hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
