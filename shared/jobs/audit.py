@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio import RedisCluster
+
 from shared.jobs import keys
 from shared.jobs.base import errors_by_meaning, escaped
 from shared.jobs.model import is_id
@@ -132,8 +134,11 @@ class Auditor:
 
     @errors_by_meaning
     async def _scan(self, cursor: int) -> tuple[int, list[str]]:
-        answer = await self._store.redis.scan(cursor, match=escaped(self._store.prefix) + "*", count=_STEP * 5)
-        return int(answer[0]), list(answer[1])
+        redis, where = self._store.redis, {}
+        if isinstance(redis, RedisCluster):  # all keys are at one node, and a cursor is good for one node only
+            where = {"target_nodes": [redis.get_node_from_key(self._store.prefix)]}
+        after, names = await redis.scan(cursor, match=escaped(self._store.prefix) + "*", count=_STEP * 5, **where)
+        return int(next(iter(after.values())) if isinstance(after, dict) else after), list(names)
 
     @errors_by_meaning
     async def _shapes(self, names: list[str]) -> list[tuple[str, str]]:

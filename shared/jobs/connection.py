@@ -70,6 +70,19 @@ async def close(client: Any) -> None:
         await sentinel.aclose()
 
 
+async def slot_holder(cluster: RedisCluster, key: str) -> str:
+    """Return the node of a cluster that holds a key just now, as ``host:port``."""
+    await cluster.exists(key)  # follows the key to where it is, and so learns of a change
+    node: Any = cluster.get_node_from_key(key)
+    return f"{node.host}:{node.port}"
+
+
+def at_node(url: str, address: str) -> str:
+    """Return the URL of one node of the cluster that a URL names."""
+    credentials, at, _ = urlsplit(url).netloc.rpartition("@")
+    return f"redis://{credentials}{at}{address}"
+
+
 def database(url: str) -> int:
     """Return the number of the database that a URL names; 0 where it names none."""
     parts = urlsplit(url)
@@ -159,4 +172,15 @@ class _Sending:
             raise
 
 
-__all__ = ["AWAY", "COMMAND_TIMEOUT", "CONNECT_TIMEOUT", "RedisError", "close", "connect", "database", "hide_password"]
+__all__ = [
+    "AWAY",
+    "COMMAND_TIMEOUT",
+    "CONNECT_TIMEOUT",
+    "RedisError",
+    "at_node",
+    "close",
+    "connect",
+    "database",
+    "hide_password",
+    "slot_holder",
+]

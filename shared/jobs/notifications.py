@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.keyspace_notifications import AsyncClusterKeyspaceNotifications, AsyncKeyspaceNotifications
+from redis.asyncio.keyspace_notifications import AsyncKeyspaceNotifications
 from redis.keyspace_notifications import KeyspaceChannel
 
-from shared.jobs.connection import AWAY, COMMAND_TIMEOUT, RedisError, close, connect, database
+from shared.jobs.connection import AWAY, COMMAND_TIMEOUT, RedisError, at_node, close, connect, database, slot_holder
 from shared.lifecycle import ended
 
 log = structlog.get_logger(__name__)
@@ -76,6 +76,7 @@ class Notifications:
         """Prepare; nothing is sent before `run`."""
         # Waiting for an event has its own timeout; this one bounds what a reconnection may wait for an answer.
         self._client = connect(url)
+        self._url = url
         self._database = database(url)
         self._prefix = prefix
         self._watches: dict[str, list[Wakeable]] = {}
@@ -159,7 +160,7 @@ class Notifications:
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Subscriptions]:
         await self._switch_on()
-        subscriptions = _open(self._client, self._silently_reconnected)
+        subscriptions = await _open(self._client, self._url, self._prefix, self._silently_reconnected)
         try:
             # A key that never has events keeps the connection subscribed when nobody watches anything.
             watched = set(self._watches)
@@ -285,22 +286,26 @@ class _Subscriptions(AsyncKeyspaceNotifications):
         self._reconnected()
 
 
-class _ClusterSubscriptions(AsyncClusterKeyspaceNotifications):
-    """Subscriptions on every primary; a changed topology is seen at the next refresh."""
+class _ClusterSubscriptions(_Subscriptions):
+    """Subscriptions at the one node of a cluster that tells of the deployment's keys: the holder of their slot."""
 
-    def __init__(self, client: RedisCluster, reconnected: Any) -> None:
-        super().__init__(client)
-        self._reconnected = reconnected
+    def __init__(self, cluster: RedisCluster, key: str, holder: str, url: str, reconnected: Any) -> None:
+        self._cluster, self._key, self._holder = cluster, key, holder
+        self._at_holder = connect(at_node(url, holder))
+        super().__init__(self._at_holder, reconnected)
 
     async def get_message(self, ignore_subscribe_messages: bool | None = None, timeout: float = 0.0) -> Any:
         message = await super().get_message(ignore_subscribe_messages, timeout)
-        if message is None:
-            await self.refresh_subscriptions()  # type: ignore[no-untyped-call]
-            self._reconnected()
+        if message is None and await slot_holder(self._cluster, self._key) != self._holder:
+            raise RedisError("another node of the cluster has taken over the keys")
         return message
 
+    async def aclose(self) -> None:
+        await super().aclose()
+        await close(self._at_holder)
 
-def _open(client: Any, reconnected: Any) -> Any:
+
+async def _open(client: Any, url: str, key: str, reconnected: Any) -> _Subscriptions:
     if isinstance(client, RedisCluster):
-        return _ClusterSubscriptions(client, reconnected)
+        return _ClusterSubscriptions(client, key, await slot_holder(client, key), url, reconnected)
     return _Subscriptions(client, reconnected)

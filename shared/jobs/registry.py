@@ -124,7 +124,7 @@ class Registry(StoreBase):
     @errors_by_meaning
     async def ping(self) -> None:
         """Raise Retry unless Redis answers."""
-        await self.redis.ping()
+        await self.redis.exists(self.prefix)  # of a cluster, it asks the node that holds the keys
 
     @errors_by_meaning
     async def schema(self) -> int | None:

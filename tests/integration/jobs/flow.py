@@ -11,6 +11,7 @@ from services.janitor.leases import Leases
 from services.janitor.rounds import keep
 from shared.errors import Retry
 from shared.jobs import Job, NewJob, Notifications, Watch, open_store
+from shared.jobs.connection import AWAY, RedisError
 from shared.jobs.model import new_id
 from shared.lifecycle import ended
 
@@ -39,6 +40,16 @@ class Suite:
             while True:
                 with contextlib.suppress(Retry):
                     return [answer.id for answer in await self.store.submit(*jobs)]
+
+    async def is_woken_by_events(self) -> None:
+        """Wait until a change of a job is told by an event, and not by the end of a period: reconnecting takes time."""
+        async with asyncio.timeout(20), self.notifications.watch("job:none:told") as watch:
+            while True:
+                with contextlib.suppress(Retry, *AWAY, RedisError):
+                    await self.store.redis.hset(PREFIX + "job:none:told", "status", "told")
+                    if await watch.wait(0.5):
+                        break
+            await self.store.redis.delete(PREFIX + "job:none:told")
 
     async def all_done(self, ids: list[str]) -> None:
         async with asyncio.timeout(40), self.notifications.watch(*(f"job:{job_id}" for job_id in ids)) as watch:
