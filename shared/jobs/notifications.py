@@ -285,6 +285,9 @@ class _Subscriptions(AsyncKeyspaceNotifications):
     async def _on_connect(self, _connection: Any) -> None:
         self._reconnected()
 
+    async def aclose(self) -> None:
+        await super().aclose()  # type: ignore[no-untyped-call]
+
 
 class _ClusterSubscriptions(_Subscriptions):
     """Subscriptions at the one node of a cluster that tells of the deployment's keys: the holder of their slot."""

@@ -12,15 +12,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from shared.errors import Retry
-from shared.jobs import JobStore, NewJob
+from shared.jobs import JobStore
 from shared.jobs.connection import AWAY, RedisError, connect
-from shared.jobs.model import new_id
+from shared.storage import open_storage
 from tests.chaos import work
-from tests.fixtures.redis import RedisServer
+from tests.chaos.client import OFFERED
+from tests.fixtures.redis import RedisServer, free_port
 from tests.fixtures.relay import Relay
 
 #: A server that starts worker processes by forking: what they import is imported once.
@@ -28,19 +30,33 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.chaos.work"])
 
 
+@dataclass(frozen=True)
+class Service:
+    """A service's process, and the Redis that it was told of."""
+
+    name: str
+    redis: str
+    process: subprocess.Popen[bytes]
+
+
 class Suite:
-    """Redis (AOF, every write on disk), a relay that can cut, workers and janitors that are started again when dead."""
+    """Redis (AOF, every write on disk), a relay that can cut, and processes that are started again when dead.
+
+    The frontend and the workers reach Redis through the relay; the janitors directly, as from another machine.
+    """
 
     def __init__(self, folder: Path, workers: int = 4, janitors: int = 2, lease: float = 2.0) -> None:
         self.folder, self.lease = folder, lease
         self.server = RedisServer(folder / "redis", "--appendonly", "yes", "--appendfsync", "always")
         self.relay = Relay(self.server.port)
-        self.diary = folder / "diary"
+        self.diary, self._shaky = folder / "diary", folder / "shaky"
+        self.storage = open_storage(f"file://{folder}/storage")
+        self.port = free_port()
         self.happened: Counter[str] = Counter()
         self.everything_happened = asyncio.Event()
         self.killed: list[tuple[str, float]] = []
         self.workers: dict[str, BaseProcess] = {}
-        self.janitors: list[subprocess.Popen[bytes]] = []
+        self.services: list[Service] = []
         self._numbers = (workers, janitors)
         self._worker_number = 0
         self._over = asyncio.Event()
@@ -52,8 +68,10 @@ class Suite:
         self.store = JobStore(connect(self.server.url), work.PREFIX)
         for _ in range(self._numbers[0]):
             self._start_worker()
-        for _ in range(self._numbers[1]):
-            self.janitors.append(self._janitor())
+        direct, cut = self.server.url, f"redis://127.0.0.1:{self.relay.port}/0"
+        self.services = [self._service("janitor", direct) for _ in range(self._numbers[1])]
+        self.services.append(self._service("frontend", cut))
+        await self.store.announce(*OFFERED)
         self._supervisor = asyncio.create_task(self._supervise())
         return self
 
@@ -63,9 +81,9 @@ class Suite:
         for worker in self.workers.values():
             _signal(worker.pid, signal.SIGCONT)
             worker.kill()
-        for janitor in self.janitors:
-            janitor.kill()
-        await asyncio.to_thread(lambda: [janitor.wait() for janitor in self.janitors])
+        for service in self.services:
+            service.process.kill()
+        await asyncio.to_thread(lambda: [service.process.wait() for service in self.services])
         for worker in self.workers.values():
             await asyncio.to_thread(worker.join)
             worker.close()
@@ -73,17 +91,10 @@ class Suite:
         await self.relay.aclose()
         self.server.stop(kill=True)
 
-    # -- jobs --
-
-    async def submit(self, jobs: list[NewJob]) -> None:
-        """Submit jobs, again and again while Redis is away, as a client does: the same ids are the same jobs."""
-        while True:
-            try:
-                await self.store.submit(*jobs)
-            except Retry:
-                await self.pause(0.05)
-            else:
-                return
+    @property
+    def url(self) -> str:
+        """Where the frontend listens, whenever it lives."""
+        return f"http://127.0.0.1:{self.port}"
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not beyond the end of the run."""
@@ -114,7 +125,18 @@ class Suite:
         _signal(worker.pid, signal.SIGTERM)
 
     async def kill_janitor(self) -> None:
-        random.choice(self.janitors).kill()
+        self._random("janitor").kill()
+
+    async def kill_frontend(self) -> None:
+        self._random("frontend").kill()
+
+    async def stop_frontend_in_order(self) -> None:
+        self._random("frontend").terminate()
+
+    async def storage_in_trouble(self) -> None:
+        self._shaky.touch()
+        await self.pause(random.uniform(0.5, 2.0))
+        self._shaky.unlink()
 
     async def restart_redis(self) -> None:
         await asyncio.to_thread(self.server.stop, kill=True)
@@ -141,6 +163,9 @@ class Suite:
             self.stop_worker_for_longer_than_its_lease: 3,
             self.stop_worker_in_order: 2,
             self.kill_janitor: 1,
+            self.kill_frontend: 1,
+            self.stop_frontend_in_order: 1,
+            self.storage_in_trouble: 3,
             self.restart_redis: 1,
             self.cut_connections: 4,
             self.network_away: 1,
@@ -172,13 +197,16 @@ class Suite:
         self._worker_number += 1
         name = f"w{self._worker_number}"
         url = f"redis://127.0.0.1:{self.relay.port}/0"
-        process = _FORKS.Process(target=work.run, args=(url, name, str(self.diary), self.lease), name=name)
+        process = _FORKS.Process(target=work.run, args=(url, name, str(self.folder), self.lease), name=name)
         process.start()
         self.workers[name] = process
 
-    def _janitor(self) -> subprocess.Popen[bytes]:
+    def _random(self, name: str) -> subprocess.Popen[bytes]:
+        return random.choice([service.process for service in self.services if service.name == name])
+
+    def _service(self, name: str, redis: str) -> Service:
         variables = os.environ | {
-            "KIOSK_REDIS__URL": self.server.url,
+            "KIOSK_REDIS__URL": redis,
             "KIOSK_REDIS__PREFIX": work.PREFIX,
             "KIOSK_REDIS__RECONCILE": str(self.lease / 2),
             "KIOSK_STORAGE__URL": f"file://{self.folder}/storage",
@@ -186,8 +214,11 @@ class Suite:
             "KIOSK_HEALTH__HOST": "127.0.0.1",
             "KIOSK_TELEMETRY__LOG_LEVEL": "error",
         }
-        with (self.folder / "janitor.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", "services.janitor"], env=variables, stdout=log, stderr=log)
+        if name == "frontend":
+            variables |= {"KIOSK_PORT": str(self.port), "KIOSK_JOBS__MAX_ATTEMPTS": "100", "KIOSK_GRACE": "1"}
+        command = [sys.executable, "-m", "tests.chaos.trouble", str(self._shaky), name]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return Service(name, redis, subprocess.Popen(command, env=variables, stdout=log, stderr=log))
 
     async def _supervise(self) -> None:
         while not self._over.is_set():
@@ -199,23 +230,10 @@ class Suite:
                     worker.close()
                     del self.workers[name]
                     self._start_worker()
-            for number, janitor in enumerate(self.janitors):
-                if janitor.poll() is not None:
-                    self.janitors[number] = self._janitor()
+            for number, service in enumerate(self.services):
+                if service.process.poll() is not None:
+                    self.services[number] = self._service(service.name, service.redis)
             await self.pause(0.05)
-
-
-def the_jobs(count: int) -> list[NewJob]:
-    """Return a mix of jobs: most harmless, some flaky, invalid, of many parts, or killing their worker."""
-    jobs = []
-    for number in range(count):
-        kind = random.choices(("noop", "sleepy", "flaky", "invalid", "archive"), (54, 32, 8, 3, 3))[0]
-        payload = str(random.randint(1, 12)) if kind == "archive" else f"{number}, ü:/{random.random()}"
-        owner = random.choice(("anonymous", "key:a", "key:b,c"))
-        jobs.append(NewJob(new_id(kind), {"payload": payload}, owner, max_attempts=1000))
-    for _ in range(max(2, count // 1000)):
-        jobs.insert(random.randrange(len(jobs)), NewJob(new_id("poison"), {"payload": ""}, max_attempts=3))
-    return jobs
 
 
 def _signal(pid: int | None, number: signal.Signals) -> None:

@@ -7,17 +7,21 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from shared.jobs import Job, JobStore, NewJob
-from tests.chaos.work import answer_to
+from shared.jobs import Job
+from shared.storage import read_all
+from tests.chaos.client import Accepted
+from tests.chaos.suite import Suite
+from tests.chaos.work import HEAD, answer_to, result_of
 
 Attempt = tuple[str, int]
 
 
 @dataclass
 class Verdict:
-    """Counts and times (s) of a run; the first four lists must be empty."""
+    """Counts and times (s) of a run; the first five lists must be empty."""
 
     lost: list[str] = field(default_factory=list)
+    submitted_twice: list[str] = field(default_factory=list)
     finished_twice: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
@@ -34,14 +38,20 @@ class Verdict:
     @property
     def clean(self) -> bool:
         """Whether the promise was kept."""
-        return not (self.lost or self.finished_twice or self.wrong or self.findings)
+        return not any(self.faults().values())
+
+    def faults(self) -> dict[str, list[str]]:
+        """Return the first of what must not be."""
+        names = ("lost", "submitted_twice", "finished_twice", "wrong", "findings")
+        return {name: getattr(self, name)[:5] for name in names}
 
     def told(self, happened: dict[str, int], lease: float) -> str:
         """Return the run as lines for people."""
         rate = self.jobs / max(self.seconds, 1e-9)
         lines = (
             f"jobs {self.jobs}, parts included; {self.seconds:.1f} s, {rate:.0f} jobs/s",
-            f"lost {len(self.lost)}, finished twice {len(self.finished_twice)}, wrong {len(self.wrong)}",
+            f"lost {len(self.lost)}, submitted twice {len(self.submitted_twice)}",
+            f"finished twice {len(self.finished_twice)}, wrong {len(self.wrong)}",
             f"broken invariants {len(self.findings)}",
             f"executions {self.executions}, jobs executed more than once {self.executed_twice}",
             f"ends refused to zombies {self.refused}, poisonous jobs buried {self.buried}",
@@ -55,31 +65,33 @@ class Verdict:
         return json.dumps(asdict(self), indent=1)
 
 
-async def verdict(store: JobStore, submitted: list[NewJob], diary: Path, killed: list[tuple[str, float]]) -> Verdict:
-    """Compare what was submitted with what is in the store, and with what the workers noted."""
-    result = Verdict()
-    jobs = {job.id: await store.get(job.id) for job in submitted}
-    parts = [part for job in submitted if job.id.startswith("archive:") for part in await store.children(job.id)]
+async def verdict(suite: Suite, accepted: list[Accepted]) -> Verdict:
+    """Compare what was accepted with what is in the store and in the storage, and with what the workers noted."""
+    result, store = Verdict(), suite.store
+    payloads = {job.id: job.payload for job in accepted}
+    jobs = {job.id: await store.get(job.id) for job in accepted}
+    parts = [part for job in accepted if job.id.startswith("bundle:") for part in await store.children(job.id)]
     jobs |= {part: await store.get(part) for part in parts}
+    result.submitted_twice = [job_id async for job_id in store.all_ids() if job_id not in jobs]
     result.jobs = len(jobs)
     for job_id, job in jobs.items():
         if job is None or not job.final:
             result.lost.append(job_id)
-        elif fault := await _fault(store, job):
+        elif fault := await _fault(suite, job, payloads.get(job_id, b"")):
             result.wrong.append(f"{job_id}: {fault}")
         elif job.type == "poison":
             result.buried += 1
-    starts, ends = _read(diary, result)
+    starts, ends = _read(suite.diary, result)
     for job_id, attempts in ends.items():
         if len(attempts) > 1:
             result.finished_twice.append(f"{job_id}: attempts {sorted(attempts)}")
     result.executions = sum(len(attempts) for attempts in starts.values())
     result.executed_twice = sum(1 for attempts in starts.values() if len(attempts) > 1)
-    _recoveries(result, starts, dict(killed), ends)
+    _recoveries(result, starts, dict(suite.killed), ends)
     return result
 
 
-async def _fault(store: JobStore, job: Job) -> str:
+async def _fault(suite: Suite, job: Job, content: bytes) -> str:
     expected = {"invalid": "failed", "poison": "failed"}.get(job.type, "done")
     if job.status != expected:
         return f"it is {job.status}: {job.fields.get('reason')}"
@@ -87,17 +99,18 @@ async def _fault(store: JobStore, job: Job) -> str:
         return "" if job.fields["reason"] == "This is no image." else job.fields["reason"]
     if job.type == "poison":
         return "" if job.fields["reason"].count("lost its worker") == 3 else job.fields["reason"]
-    payload = job.fields["payload"]
-    if job.type == "archive":
-        children = await store.get_many(await store.children(job.id))
+    payload: bytes | str = job.fields["payload"] if job.type == "part" else content
+    if job.type == "bundle":
+        children = await suite.store.get_many(await suite.store.children(job.id))
         payload = "+".join(child.fields.get("answer", "?") if child else "?" for child in children)
-        if len(children) != int(job.fields["payload"]):
+        if len(children) != int(content.removeprefix(HEAD)):
             return f"it has {len(children)} parts"
     if job.fields["answer"] != answer_to(payload):
         return "its answer is not that to its payload"
-    if job.fields["output"] != f"output/{job.id}/{job.attempt}/result":
+    if job.fields["output"] != result_of(job):
         return f"its output {job.fields['output']} is not that of attempt {job.attempt}"
-    return ""
+    stored = await read_all(suite.storage.get(result_of(job)))
+    return "" if stored.decode() == job.fields["answer"] else f"its result holds {stored[:80]!r}"
 
 
 Starts = dict[str, dict[int, tuple[str, float]]]

@@ -1,6 +1,6 @@
 -- Completes jobs: writes what the attempts found out, once, and makes them done.
 -- ARGV: now, worker, count of jobs, then for each: id, attempt, n facts, fact pairs...
--- Returns for each job 1, or 0 if the token is no longer current: then nothing of it was written.
+-- Returns for each job 1, or 0 if the token is no longer current or another's: then nothing of it was written.
 -- With: queue, ending
 local worker, reply, at, ended = ARGV[2], {}, 4, {}
 for number = 1, tonumber(ARGV[3]) do
@@ -8,7 +8,7 @@ for number = 1, tonumber(ARGV[3]) do
   local facts = {unpack(ARGV, at + 3, after - 1)}
   at = after
   local f = read_for_end(id, facts)
-  if owns(f[1], f[2], attempt) then
+  if owns(f[1], f[2], attempt) and f[3] == worker then
     finish(id, f[1], 'done', worker, facts, '100', f)
     local kind = type_of(id)
     ended[kind] = ended[kind] or {}

@@ -110,9 +110,10 @@ class Model:
 
     def complete(self, held: Held, facts: Mapping[str, str], worker: str) -> bool:
         job = self.current(held)
-        if job:
-            self._finish(job, states.DONE, facts, worker)
-        return job is not None
+        if job is None or job.holder != worker:
+            return False
+        self._finish(job, states.DONE, facts, worker)
+        return True
 
     def fail(self, held: Held, reason: str, again: int | None, worker: str) -> str:
         job = self.current(held)

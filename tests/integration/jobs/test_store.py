@@ -125,10 +125,11 @@ async def test_release_charges_nothing_and_goes_to_the_front(store: JobStore) ->
     assert await store.get_fields(first, ["losses", "attempt"]) == ["0", "2"]
 
 
-async def test_nobody_releases_the_job_of_another(store: JobStore) -> None:
+async def test_nobody_releases_or_ends_the_job_of_another(store: JobStore) -> None:
     job_id = await submitted(store)
     (held,) = await claimed(store, "w2")
     assert await store.release("w1", [held]) == 0
+    assert await store.complete("w1", (held, {})) == [False]
     assert await store.held("w2") == {job_id}
     assert await store.complete("w2", (held, {})) == [True]
 
