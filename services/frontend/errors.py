@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from shared.errors import InvalidInput, KioskError, NotFound, Retry, StorageFull
+from shared.telemetry import trace_id
 
 #: Statuses of input errors by their code; any other is 400.
 _STATUS = {
@@ -68,7 +69,8 @@ def fault_of(error: BaseException) -> Fault:
             return _of_http(error)
         case KioskError():
             return Fault(503, "unavailable", "The service cannot do this right now; try again later.")
-    return Fault(500, "internal-error", "Something went wrong in the service; the operator finds it in the log.")
+    sentence = f"Something went wrong in the service; the operator finds it in the log by the trace {trace_id()}."
+    return Fault(500, "internal-error", sentence)
 
 
 def problem(fault: Fault) -> web.Response:

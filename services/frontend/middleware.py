@@ -17,6 +17,7 @@ from services.frontend.auth import PRINCIPAL
 from services.frontend.context import frontend
 from services.frontend.errors import Fault, fault_of, message, nothing, problem
 from shared.errors import KioskError
+from shared.telemetry import span
 
 log = structlog.get_logger(__name__)
 
@@ -145,9 +146,10 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         # The client went away in the middle; there is nobody to tell.
         log.info("client-gone", path=request.path)
         return _told(request, Fault(400, "cut-off", "The request was cut off."))
-    except Exception as error:  # a user sees a sentence, the log the traceback
-        log.exception("request-crashed", path=request.path)
-        return _told(request, fault_of(error))
+    except Exception as error:  # a user sees a sentence, the log the traceback; both name the trace
+        with span("request-crashed"):
+            log.exception("request-crashed", path=request.path)
+            return _told(request, fault_of(error))
 
 
 def _told(request: web.Request, fault: Fault) -> web.Response:

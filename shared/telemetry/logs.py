@@ -15,7 +15,11 @@ from shared.settings import TelemetrySettings
 from shared.telemetry.traces import trace_id
 
 _SECRET = re.compile(r"(?i)(password|secret|token|authorization|api[-_]?key|cookie|signature|credential)")
-_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]*):[^@/\s]+@")
+#: Within a text: the password of an address, a bearer's token, what a signed address proves itself by.
+_SECRET_IN_TEXT = re.compile(
+    r"(?i)(\w+://[^:/@\s]*:)[^@/\s]+(?=@)|(\bbearer )[\w.~+/=-]+"
+    r"|([?&][\w-]*(?:signature|token|key|secret|password)=)[^&\s\"'#]+"
+)
 bind = structlog.contextvars.bound_contextvars
 
 
@@ -48,13 +52,22 @@ def configure_logs(settings: TelemetrySettings, service: str, stream: TextIO | N
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Blank whatever is named like a secret, and passwords within URLs."""
+    """Blank whatever is named like a secret, however deep, and secrets within texts."""
     for name, value in event.items():
-        if _SECRET.search(name):
-            event[name] = "***"
-        elif isinstance(value, str):
-            event[name] = _URL_PASSWORD.sub(r"\1:***@", value)
+        event[name] = _blanked(name, value)
     return event
+
+
+def _blanked(name: Any, value: Any) -> Any:
+    if isinstance(name, str) and _SECRET.search(name):
+        return "***"
+    if isinstance(value, str):
+        return _SECRET_IN_TEXT.sub(lambda found: f"{found[1] or found[2] or found[3]}***", value)
+    if isinstance(value, dict):
+        return {key: _blanked(key, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_blanked("", inner) for inner in value]
+    return value
 
 
 class _Named:

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from shared.jobs import open_store
 from tests.fixtures.helm import ROOT
 from tests.fixtures.redis import RedisServer, free_port
 from tests.integration.chart.container import Container
@@ -169,10 +170,14 @@ async def test_one_connected_trace(tmp_path: Path, own_redis: RedisServer) -> No
         assert [each for each in spans if each.parent not in known] == [], "spans without a parent"
         job_span = next(each for each in spans if each.name == "job segmentation")
         assert job_span.parent in {each.id for each in spans if each.name == "POST /api/predict"}
-        logged = [json.loads(line) for line in parts[1].log.read_text().splitlines() if line.startswith("{")]
-        mine = [line for line in logged if line.get("job") == job]
-        assert mine
-        assert {line["event"] for line in mine if line.get("trace_id") != trace} == set()
+        for part in parts:
+            logged = [json.loads(line) for line in part.log.read_text().splitlines() if line.startswith("{")]
+            mine = [line for line in logged if line.get("job") == job]
+            assert mine, part.manifest["name"]
+            assert {line["event"] for line in mine if line.get("trace_id") != trace} == set()
+        async with contextlib.aclosing(open_store(own_redis.url, "{kiosk}:")) as store:
+            (told_by_job,) = await store.get_fields(job, ["traceparent"])
+            assert str(told_by_job).split("-")[1] == trace
 
 
 async def test_nothing_is_sent_when_nothing_is_sampled(tmp_path: Path, own_redis: RedisServer) -> None:
