@@ -91,6 +91,9 @@ def test_dashboards_have_variables_and_unique_names() -> None:
         for panel in board["panels"]:
             assert panel["datasource"]["uid"] == "${datasource}"
             assert all('namespace="$namespace"' in target["expr"] for target in panel["targets"]), panel["title"]
+            assert panel["title"], name
+            assert panel["description"].endswith("."), f"{name}: say what {panel['title']} means"
+            assert panel["fieldConfig"]["defaults"]["unit"], f"{name}: {panel['title']} has no unit"
             place = panel["gridPos"]
             cells = {
                 (x, y)
