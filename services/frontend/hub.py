@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 #: The fields that a change is told with.
 FIELDS = (
     *("status", "progress", "updated_at", "owner", "finished_at", "reason", "output_url", "failures"),
-    *("original_name", "total_time", "preview_file_name"),
+    *("original_name", "total_time", "preview_file_name", "view_file_name"),
 )
 #: Of these one moves with every change of a job.
 _MOVING = ("status", "progress", "updated_at")

@@ -44,8 +44,14 @@ async def upload(request: web.Request) -> web.StreamResponse:
         return await send(request, shared.object, _name(key))
 
 
-async def send(request: web.Request, key: str, filename: str = "") -> web.StreamResponse:
+async def send(request: web.Request, key: str, filename: str = "", *, stream: bool = False) -> web.StreamResponse:
     """Serve a stored file, as much of it as the request wants.
+
+    Args:
+        request: that asks.
+        key: of the file.
+        filename: to save it under.
+        stream: never by redirect, which the page's content policy does not follow to other servers.
 
     Raises:
         NotFound: there is none.
@@ -55,8 +61,10 @@ async def send(request: web.Request, key: str, filename: str = "") -> web.Stream
         stat = await front.storage.stat(key)
     except InvalidInput as error:
         raise NotFound("There is no such file (any more).", code="no-such-file") from error
-    if front.settings.results == "redirect" and (
-        link := await front.storage.signed_url(key, _LINK_LIFE, filename or _name(key))
+    if (
+        not stream
+        and front.settings.results == "redirect"
+        and (link := await front.storage.signed_url(key, _LINK_LIFE, filename or _name(key)))
     ):
         raise web.HTTPFound(link)
     headers = _headers(stat, filename or _name(key))

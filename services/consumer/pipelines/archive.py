@@ -128,7 +128,7 @@ async def _gather(tools: Tools, parts: Sequence[Job]) -> Outcome:
         await tools.compute(merge, zipped, list(zip(names, fetched, strict=True)))
         output = await tools.save(zipped, f"{base_name(tools.job)}.zip", "application/zip")
     first = next((part.fields for part in done if "preview_file_name" in part.fields), {})
-    shown = {name: first[name] for name in ("preview_file_name", "labels_file_name") if name in first}
+    shown = {name: first[name] for name in ("preview_file_name",) if name in first}
     return Done(
         {
             **tools.facts(),

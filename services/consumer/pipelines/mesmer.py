@@ -14,8 +14,9 @@ from services.consumer.imaging.labels import remove_small
 from services.consumer.pipeline import Pipeline
 from services.consumer.pipelines.segmentation import Channels, ImageOptions, count_pixels, job_memory
 from services.consumer.reading import Decoded
-from services.consumer.results import Entry, Preview, base_name, finish
+from services.consumer.results import Entry, base_name, finish
 from services.consumer.tools import Tools, each
+from services.consumer.view import View
 from services.consumer.worker import Outcome
 from services.consumer.writing import write_labels
 from shared.dense import ModelCard
@@ -74,6 +75,7 @@ class Mesmer(Pipeline[MesmerOptions]):
         segmenter = Segmenter(card, channels, zoom)
         kinds = [kind for kind in KINDS if options.compartment in (kind, "both")]
         stacks = {kind: tools.labels((batch, *image.shape[2:]), f"stack-{kind}") for kind in kinds}
+        view = View(tools, image, decoded, channel=channels[-1], layers=kinds)
         done = 0
 
         async def plane(b: int) -> None:
@@ -81,8 +83,9 @@ class Mesmer(Pipeline[MesmerOptions]):
             found = await segmenter.plane(tools, image[b], f"labels-{b}")
             by_kind = dict(zip((kind.name for kind in card.objects), found, strict=True))
             matched = await tools.compute(_match, by_kind, options.min_size, stage="post-processing")
-            for kind, stack in stacks.items():
+            for layer, (kind, stack) in enumerate(stacks.items()):
                 stack[b] = matched[kind]
+                await view.labels(b, layer, stack[b])
             done += 1
             await tools.tell("predicting", 10 + 80 * done // batch)
 
@@ -92,8 +95,7 @@ class Mesmer(Pipeline[MesmerOptions]):
         entries = [await _written(tools, kind, stack, decoded.pixel_size_um, about) for kind, stack in stacks.items()]
         count_pixels(job, image, batch)
         facts = {"dim_order": decoded.dim_order, "scale": f"{zoom:g}", "model_used": about["model"]}
-        preview = Preview(image[0, channels[-1]], next(iter(stacks.values()))[0])
-        return await finish(tools, entries, preview, facts)
+        return await finish(tools, entries, view, facts)
 
 
 def _two_channels(options: MesmerOptions, count: int, card: ModelCard) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ from services.consumer.pipeline import Pipeline
 from services.consumer.pipelines.segmentation import Channels, PixelSize, Scale, count_pixels, job_memory
 from services.consumer.pipelines.spot import SpotSettings, detect, write_table
 from services.consumer.reading import Decoded
-from services.consumer.results import Entry, Preview, base_name, finish
+from services.consumer.results import Entry, base_name, finish
 from services.consumer.tools import Tools, each
+from services.consumer.view import View
 from services.consumer.worker import Outcome
 from services.consumer.writing import write_labels
 from shared.errors import InvalidInput
@@ -74,21 +75,24 @@ class Polaris(Pipeline[PolarisOptions]):
         channels = _channels(options, image.shape[1])
         segmenter = await _segmenter(tools, options, decoded, image, channels)
         about = {} if segmenter is None else {"model": f"{segmenter.card.name}:{segmenter.card.version}"}
-        shown: list[NDArray[np.int32]] = []
+        kinds = [] if segmenter is None else [kind.name for kind in segmenter.card.objects]
+        view = View(tools, image, decoded, channel=channels[0], layers=kinds)
         done = 0
 
         async def plane(b: int) -> tuple[list[Entry], Entry]:
             nonlocal done
             spots = await detect(tools, image[b, channels[0]], options)
             labels = [] if segmenter is None else await segmenter.plane(tools, image[b], f"labels-{b}")
-            if b == 0:
-                shown.extend(labels[:1])
             pictures = [
                 await _written(tools, f"{base_name(job)}_batch_{b}_feature_{place}.tif", found, decoded, about)
                 for place, found in enumerate(labels)
             ]
             table = tools.scratch / f"{b}.csv"
-            await tools.compute(_write_table, table, spots, labels, stage="post-processing")
+            cells = await tools.compute(_cells, spots, labels, stage="post-processing")
+            await tools.compute(write_table, table, spots, {f"cellID{place}": ids for place, ids in enumerate(cells)})
+            for layer, found in enumerate(labels):
+                await view.labels(b, layer, found)
+            await view.points(b, spots, cells[0] if cells else None)
             done += 1
             await tools.tell("predicting", 10 + 80 * done // image.shape[0])
             return pictures, (f"{base_name(job)}_{b}.csv", table)
@@ -98,7 +102,7 @@ class Polaris(Pipeline[PolarisOptions]):
         count_pixels(job, image, image.shape[0])
         entries = [entry for pictures, _ in results for entry in pictures] + [table for _, table in results]
         facts = {"dim_order": decoded.dim_order, "scale": f"{segmenter.zoom:g}" if segmenter else "1"}
-        return await finish(tools, entries, Preview(image[0, channels[0]], shown[0] if shown else None), facts)
+        return await finish(tools, entries, view, facts)
 
 
 def _channels(options: PolarisOptions, count: int) -> tuple[int, ...]:
@@ -145,5 +149,5 @@ async def _written(
     return name, path
 
 
-def _write_table(path: Any, spots: NDArray[np.float64], labels: Sequence[NDArray[np.int32]]) -> None:
-    write_table(path, spots, {f"cellID{place}": assign_to_cells(spots, found) for place, found in enumerate(labels)})
+def _cells(spots: NDArray[np.float64], labels: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
+    return [assign_to_cells(spots, found) for found in labels]

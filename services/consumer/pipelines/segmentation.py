@@ -14,8 +14,9 @@ from services.consumer import metrics
 from services.consumer.dense import SCALES, Segmenter, check_channels, choose_zoom
 from services.consumer.pipeline import Options, Pipeline
 from services.consumer.reading import Decoded
-from services.consumer.results import Entry, Preview, base_name, finish
+from services.consumer.results import Entry, base_name, finish
 from services.consumer.tools import Tools, each
+from services.consumer.view import SHOWN, View
 from services.consumer.worker import Outcome
 from services.consumer.writing import write_labels
 from shared.dense import ModelCard
@@ -112,7 +113,7 @@ class Segmentation(Pipeline[SegmentationOptions]):
         )
         planes = [(b, place) for b in range(batch) for place in range(len(runs))]
         done = 0
-        shown: dict[tuple[int, int], NDArray[np.int32]] = {}
+        view = View(tools, image, decoded, channel=runs[0][0], layers=_layers(decoded, runs, card))
 
         async def plane(b: int, place: int) -> list[Entry]:
             nonlocal done
@@ -128,10 +129,9 @@ class Segmentation(Pipeline[SegmentationOptions]):
                     "objects": card.objects[kind].name,
                 }
                 await tools.compute(_write, path, labels, decoded.pixel_size_um, about, stage="post-processing")
+                await view.labels(b, feature, labels)
                 entries.append((f"{base_name(job)}_batch_{b}_feature_{feature}.tif", path))
             done += 1
-            if (b, place) == (0, 0):
-                shown[0, 0] = found[0]
             await tools.tell("predicting", 10 + 80 * done // len(planes))
             return entries
 
@@ -144,7 +144,7 @@ class Segmentation(Pipeline[SegmentationOptions]):
             "channels": ",".join(str(channel) for run in runs for channel in run),
             "model_used": f"{card.name}:{card.version}",
         }
-        return await finish(tools, list(chain(*entries)), Preview(image[0, runs[0][0]], shown[0, 0]), facts)
+        return await finish(tools, list(chain(*entries)), view, facts)
 
 
 async def _runs(tools: Tools, card: ModelCard, chosen: Sequence[int], decoded: Decoded) -> list[tuple[int, ...]]:
@@ -180,6 +180,15 @@ def likely_channel(image: NDArray[Any], names: Sequence[str]) -> int:
     step = max(1, max(image.shape[1:]) // 512)
     spread = [float(np.nanstd(channel[::step, ::step], dtype=np.float64)) for channel in image]
     return spread.index(max(spread))
+
+
+def _layers(decoded: Decoded, runs: Sequence[tuple[int, ...]], card: ModelCard) -> list[str]:
+    """Return what the label images of a plane are called, in the order of their features."""
+    kinds = [SHOWN.get(kind.name, kind.name) for kind in card.objects]
+    if len(runs) == 1:
+        return ["cells"] if len(kinds) == 1 else kinds
+    names = dict(enumerate(decoded.channel_names))
+    return [f"{kind} of {names.get(run[0], f'channel {run[0]}')}" for run in runs for kind in kinds]
 
 
 def job_memory(decoded: Decoded) -> int:

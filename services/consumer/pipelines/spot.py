@@ -14,8 +14,9 @@ from services.consumer.dense import check_channels
 from services.consumer.imaging.spots import SpotParams, detect_spots
 from services.consumer.pipeline import Options, Pipeline
 from services.consumer.pipelines.segmentation import Channels, count_pixels, job_memory
-from services.consumer.results import Entry, Preview, base_name, finish
+from services.consumer.results import Entry, base_name, finish
 from services.consumer.tools import Tools, each
+from services.consumer.view import View
 from services.consumer.worker import Outcome
 from shared.jobs import Job
 
@@ -56,6 +57,7 @@ class Spot(Pipeline[SpotOptions]):
         image = decoded.open()
         check_channels(options.channels, image.shape[1])
         channels = options.channels or (0,)
+        view = View(tools, image, decoded, channel=channels[0], layers=())
         planes = [(b, place) for b in range(image.shape[0]) for place in range(len(channels))]
         done = 0
 
@@ -63,6 +65,8 @@ class Spot(Pipeline[SpotOptions]):
             nonlocal done
             found = await detect(tools, image[b, channels[place]], options)
             several = f"_feature_{place}" if len(channels) > 1 else ""
+            if place == 0:
+                await view.points(b, found)
             entries = await tools.compute(_tables, tools.scratch, f"{base_name(job)}_{b}{several}", found)
             done += 1
             await tools.tell("predicting", 10 + 80 * done // len(planes))
@@ -74,7 +78,7 @@ class Spot(Pipeline[SpotOptions]):
         count_pixels(job, image, len(planes))
         entries = [entry for pair in tables for entry in pair]
         facts = {"dim_order": decoded.dim_order, "scale": "1"}
-        return await finish(tools, entries, Preview(image[0, channels[0]], None), facts)
+        return await finish(tools, entries, view, facts)
 
 
 async def detect(tools: Tools, plane: NDArray[Any], options: SpotSettings) -> NDArray[np.float64]:

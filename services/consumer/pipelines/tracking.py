@@ -20,9 +20,10 @@ from services.consumer.imaging.tracking import Tracker, TrackingParams
 from services.consumer.pipeline import IMAGES, Pipeline
 from services.consumer.pipelines.segmentation import Channels, ImageOptions, likely_channel
 from services.consumer.reading import Decoded
-from services.consumer.results import Preview, base_name, finish
+from services.consumer.results import base_name, finish
 from services.consumer.tools import Tools, each
 from services.consumer.trk import ENDINGS, Segmented, read_trk
+from services.consumer.view import Frames, View
 from services.consumer.worker import Failed, Outcome, Split
 from services.consumer.writing import write_labels
 from shared.errors import InvalidInput
@@ -123,15 +124,14 @@ async def _gather(job: Job, tools: Tools, options: TrackingOptions, parts: Seque
                 await tools.compute(_read_into, stack[number], path)
 
         await each((frame(number, part) for number, part in enumerate(parts)), _FRAMES)
-    raw = await tools.fetch(parts[0].fields["input_file_name"])
-    image = await tools.compute(lambda: np.load(raw, mmap_mode="r", allow_pickle=False))
+    raw = await each((tools.fetch(part.fields["input_file_name"]) for part in parts), _FRAMES)
     pixel_size = float(job.fields.get("pixel_size_um") or 0) or None
     facts = {
         "failures": urlencode(failures, quote_via=quote),
         "total_jobs": str(len(parts)),
         "prediction_time": f"{sum(float(part.fields.get('prediction_time', '0')) for part in parts):.6f}",
     }
-    return await _linked(tools, options, stack, image, pixel_size, facts)
+    return await _linked(tools, options, stack, Frames(raw), pixel_size, facts)
 
 
 async def _link_segmented(tools: Tools, options: TrackingOptions, source: Path) -> Outcome:
@@ -141,14 +141,14 @@ async def _link_segmented(tools: Tools, options: TrackingOptions, source: Path) 
         _check_length(found.labels.shape[0], tools)
         stack = tools.labels(found.labels.shape, "stack")
         await tools.compute(np.copyto, stack, found.labels)
-    return await _linked(tools, options, stack, found.raw[0], None, {"dim_order": "BXY", "scale": "1"})
+    return await _linked(tools, options, stack, found.raw[:, np.newaxis], None, {"dim_order": "BXY", "scale": "1"})
 
 
 async def _linked(
     tools: Tools,
     options: TrackingOptions,
     stack: NDArray[np.int32],
-    image: NDArray[Any],
+    image: NDArray[Any] | Frames,
     pixel_size_um: float | None,
     facts: Mapping[str, str],
 ) -> Outcome:
@@ -161,8 +161,9 @@ async def _linked(
     )
     target, lineage = tools.scratch / "tracked.tif", tools.scratch / "lineage.json"
 
+    tracker = Tracker(params)
+
     def link() -> None:
-        tracker = Tracker(params)
         for frame in stack:
             frame[...] = tracker.add(frame.copy())  # the tracker keeps what it is given until the next frame
         lineage.write_text(json.dumps(tracker.lineage()), "utf-8")
@@ -171,7 +172,10 @@ async def _linked(
     async with tools.stage("post-processing", 99):
         await tools.compute(link)
     entries = [(f"{base_name(tools.job)}_feature_0.tif", target), ("lineage.json", lineage)]
-    return await finish(tools, entries, Preview(image, stack[0]), facts)
+    view = View(tools, image, axis="T", layers=["tracks"], pixel_size_um=pixel_size_um)
+    await each((view.labels(number, 0, frame) for number, frame in enumerate(stack)), _FRAMES)
+    view.tracks(tracker.lineage())
+    return await finish(tools, entries, view, facts)
 
 
 def _check_length(frames: int, tools: Tools) -> None:

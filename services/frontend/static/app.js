@@ -20,8 +20,10 @@ async function start() {
     limits = await api.me();
     viewer.labelViewer = limits.label_viewer;
     showSign();
-    await Promise.all([showTypes(), jobs.load()]);
+    await showTypes();
+    await jobs.load();
     notice("");
+    await openNamed();
   } catch (error) {
     if (error.status === 401) askForKey();
     else {
@@ -31,8 +33,18 @@ async function start() {
   }
 }
 
+// An address with a job in it, such as a bookmark or a reload, opens that job's picture.
+async function openNamed() {
+  const id = location.hash.slice(1);
+  if (!id) return;
+  const named = await api.job(id).catch(() => null);
+  if (named) viewer.open(named);
+  else notice("The job named in the address is not here (any more).");
+}
+
 async function showTypes() {
   types = await api.jobTypes();
+  jobs.titles = new Map(types.map((type) => [type.name, type.title]));
   const select = find("type");
   const before = select.value || localStorage.getItem("type");
   select.replaceChildren(...types.map((type) => make("option", { value: type.name }, type.title)));

@@ -16,6 +16,7 @@ export class Jobs {
     this.list = list;
     this.view = view;
     this.cards = new Map();
+    this.titles = new Map();
     this.watcher = new Watcher((event) => this.changed(event));
     this.cursor = "";
   }
@@ -85,9 +86,14 @@ export class Jobs {
       : make("progress", { max: "100", "aria-label": `Progress of ${job.name}` });
     return make("div", { class: "body" },
       make("div", { class: "name", title: job.name }, job.name || job.id),
-      make("p", { class: "meta" }, make("span", {}, job.item_type ? `${job.item_type} of an archive` : job.type ?? job.id.split(":")[0]),
+      make("p", { class: "meta" }, make("span", {}, job.item_type ? `${this.titles.get(job.item_type) ?? job.item_type}, an archive` : this.titleOf(job)),
         make("time", { datetime: job.created_at ?? "" }, ago(job.created_at))),
       card.state, card.bar, make("div", { class: "actions" }, ...this.actions(job)));
+  }
+
+  titleOf(job) {
+    const type = job.type ?? job.id.split(":")[0];
+    return this.titles.get(type) ?? type;
   }
 
   actions(job) {
@@ -95,7 +101,7 @@ export class Jobs {
     if (!FINAL.has(job.status)) return [button("Cancel", () => api.cancel(job.id))];
     if (job.status !== "done") return [button("Try again", async () => this.show(await api.retry(job.id)))];
     return [
-      job.links.preview && make("button", { type: "button", class: "primary", onclick: () => this.view(job) }, "View"),
+      (job.links.view || job.item_type) && make("button", { type: "button", class: "primary", onclick: () => this.view(job) }, "View"),
       job.links.result && make("a", { class: "button", href: job.links.result, download: "" }, "Download"),
     ];
   }

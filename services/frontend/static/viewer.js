@@ -1,45 +1,51 @@
-// The viewer: the picture with its cells drawn over it. Layers are drawn once; moving and zooming only shift them.
+// The viewer: a dialog with the picture, what was found on it, and the tools to look at both.
 
-import { find, make } from "./dom.js";
+import * as api from "./api.js";
+import { find, make, say } from "./dom.js";
+import { Cells } from "./view/cells.js";
+import { Channels } from "./view/channels.js";
+import { Marks } from "./view/marks.js";
+import { Stage } from "./view/stage.js";
 
-const ZOOMS = [0.02, 64];
+const PLAY_MS = 150;
+const PLANES = { T: "Frame", Z: "Slice" };
 
 export class Viewer {
   constructor() {
     this.dialog = find("viewer");
-    this.stage = find("stage");
-    this.canvases = find("canvases");
-    this.view = { x: 0, y: 0, zoom: 1 };
-    this.pointers = new Map();
+    this.stage = new Stage(find("stage"), { moved: () => this.drawScale(), under: (x, y) => this.pointed(x, y) });
+    this.channels = new Channels(find("channels"), (looks) => this.stage.set({ looks }));
+    this.marks = new Marks();
     this.listen();
   }
 
   async open(job) {
     this.job = job;
     this.reset(job);
-    this.dialog.showModal();
-    this.stage.focus();
-    try {
-      const [image, labels] = await Promise.all([picture(job.links.preview), job.links.labels ? picture(job.links.labels) : null]);
-      if (this.job !== job) return;
-      this.show(image, labels);
-    } catch {
-      find("viewer-wait").textContent = "The picture cannot be loaded just now. Close and open it again, or download the result.";
-    }
+    if (!this.dialog.open) this.dialog.showModal();
+    history.replaceState(null, "", `#${job.id}`);
+    find("stage").focus();
+    if (job.item_type && job.total_jobs) await this.showItems(job);
+    else if (job.links.view) this.load(job.links.view);
+    else this.wait("There is no picture of this result. Download it to see what it holds.");
   }
 
   reset(job) {
+    this.end();
     find("viewer-title").textContent = job.name;
-    find("viewer-wait").hidden = false;
-    find("viewer-wait").textContent = "Loading the picture…";
+    this.wait("Loading the picture…");
     find("count").textContent = "–";
     find("viewer-download").href = job.links.result ?? "";
     const send = find("viewer-send");
     send.hidden = !(this.labelViewer && job.links.download);
     if (!send.hidden) send.href = this.labelViewer.replace("{url}", encodeURIComponent(job.links.download));
-    this.canvases.replaceChildren();
-    this.ids = null;
+    for (const id of ["item-field", "plane-bar", "layer-field", "spots-field", "tails-field", "cells-field"]) find(id).hidden = true;
     this.facts(job);
+  }
+
+  wait(text) {
+    find("viewer-wait").textContent = text;
+    find("viewer-wait").hidden = !text;
   }
 
   facts(job) {
@@ -50,203 +56,208 @@ export class Viewer {
     find("facts").replaceChildren(...rows.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   }
 
-  show(image, labels) {
-    this.width = image.width;
-    this.height = image.height;
-    this.imageCanvas = layer(image.width, image.height);
-    this.imageCanvas.getContext("2d").drawImage(image, 0, 0);
-    this.fillCanvas = layer(image.width, image.height);
-    this.edgeCanvas = layer(image.width, image.height);
-    this.pickCanvas = layer(image.width, image.height);
-    if (labels) this.readLabels(labels);
-    this.canvases.replaceChildren(this.imageCanvas, this.fillCanvas, this.edgeCanvas, this.pickCanvas);
-    find("viewer-wait").hidden = true;
+  // An archive's images are parts of its job, each with a view of its own.
+  async showItems(job) {
+    const items = find("item");
+    items.replaceChildren(...Array.from({ length: job.total_jobs }, (_, n) => make("option", { value: String(n + 1) }, `Image ${n + 1} of ${job.total_jobs}`)));
+    find("item-field").hidden = job.total_jobs < 2;
+    await this.showItem(1);
+  }
+
+  async showItem(number) {
+    const { job } = this;
+    this.end();
+    this.wait("Loading the picture…");
+    const part = await api.job(`${job.item_type}:${job.id.split(":")[1]}.${number}`).catch(() => null);
+    if (this.job !== job) return;
+    find("viewer-title").textContent = part ? `${job.name} · ${part.name}` : job.name;
+    if (part?.links.view) this.load(part.links.view);
+    else this.wait(part?.reason ?? "There is no picture of this image.");
+  }
+
+  load(url) {
+    this.painter = new Worker("/static/view/painter.js", { type: "module" });
+    this.painter.onmessage = ({ data }) => this.told(data);
+    this.painter.onerror = () => this.wait("This browser cannot show the picture. Download the result instead.");
+    this.painter.postMessage({ open: new URL(url, location.href).href });
+  }
+
+  end() {
+    clearInterval(this.playing);
+    this.playing = 0;
+    this.painter?.terminate();
+    this.painter = null;
+    this.manifest = null;
+    this.stage.close();
+    delete this.dialog.dataset.ready;
+  }
+
+  told(data) {
+    if (data.manifest) this.show(data.manifest);
+    else if (data.table) this.know(data.table);
+    else if (data.tile) {
+      this.stage.show(data);
+      this.wait("");
+      if (this.stage.pending?.size === 0) this.dialog.dataset.ready = "yes";
+    } else this.wait("The picture cannot be loaded just now. Close and open it again, or download the result.");
+  }
+
+  show(manifest) {
+    this.manifest = manifest;
+    this.cells = new Cells(this.painter);
+    Object.assign(this, { plane: 0, layer: 0, picked: 0 });
+    this.channels.show(manifest);
+    this.stage.open(this.painter, manifest);
+    this.marks.open(this.stage.world, manifest.width, manifest.height);
+    const name = PLANES[manifest.axis] ?? "Image";
+    find("plane-bar").hidden = manifest.planes < 2;
+    find("plane-name").textContent = name;
+    Object.assign(find("plane"), { max: String(manifest.planes - 1), value: "0" });
+    find("play").hidden = manifest.axis !== "T" && manifest.axis !== "Z";
+    find("layer").replaceChildren(...manifest.layers.map((layer, n) => make("option", { value: String(n) }, layer)));
+    find("layer-field").hidden = manifest.layers.length < 2;
+    find("cells-field").hidden = !Object.keys(manifest.labels).length;
+    find("spots-field").hidden = !Object.keys(manifest.points).length;
+    find("tails-field").hidden = !manifest.tracks;
     this.adjust();
-    this.fit();
-    this.dialog.dataset.ready = "yes";
+    this.stage.set({ looks: this.channels.looks });
+    this.go(0);
   }
 
-  // Labels come as colours: id = red + 256 green + 65536 blue.
-  readLabels(labels) {
-    const { width, height } = this;
-    const canvas = layer(width, height);
-    const pen = canvas.getContext("2d", { willReadFrequently: true });
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(labels, 0, 0, width, height);
-    const raw = new Uint32Array(pen.getImageData(0, 0, width, height).data.buffer);
-    const ids = (this.ids = new Uint32Array(raw.length));
-    this.areas = new Map();
-    this.boxes = new Map();
-    for (let i = 0; i < raw.length; i += 1) {
-      const id = raw[i] & 0xffffff;
-      if (!id) continue;
-      ids[i] = id;
-      this.areas.set(id, (this.areas.get(id) ?? 0) + 1);
-      const box = this.boxes.get(id);
-      if (box) box.last = i;
-      else this.boxes.set(id, { first: i, last: i });
-    }
-    find("count").textContent = this.areas.size.toLocaleString();
-    this.order = [...this.areas.keys()].sort((a, b) => a - b);
-    this.picked = 0;
-    this.paint();
+  // Shows a plane, and what is known of it.
+  go(plane) {
+    const { manifest } = this;
+    if (!manifest) return;
+    this.plane = Math.min(manifest.planes - 1, Math.max(0, plane));
+    find("plane").value = String(this.plane);
+    find("plane-out").textContent = `${this.plane + 1} of ${manifest.planes}`;
+    this.stage.set({ plane: this.plane, layer: this.layer });
+    const labels = manifest.labels[`${this.plane}/${this.layer}`], points = manifest.points[this.plane];
+    find("count").textContent = (labels ?? points)?.count.toLocaleString() ?? "–";
+    find("counted").textContent = labels ? manifest.layers[this.layer] ?? "cells" : "spots";
+    find("spots-out").textContent = points?.count.toLocaleString() ?? "0";
+    const tail = manifest.tracks ? Number(find("tail").value) : 0;
+    for (let at = this.plane; at >= Math.max(0, this.plane - tail); at -= 1) this.cells.ask(at, this.layer);
+    this.draw();
   }
 
-  paint() {
-    const { width, height, ids } = this;
-    const fillPen = this.fillCanvas.getContext("2d"), edgePen = this.edgeCanvas.getContext("2d");
-    const fill = fillPen.createImageData(width, height), edge = edgePen.createImageData(width, height);
-    const fills = new Uint32Array(fill.data.buffer), edges = new Uint32Array(edge.data.buffer);
-    for (let y = 0, i = 0; y < height; y += 1) {
-      for (let x = 0; x < width; x += 1, i += 1) {
-        const id = ids[i];
-        if (!id) continue;
-        fills[i] = colour(id);
-        const rim = (x + 1 < width && ids[i + 1] !== id) || (x && ids[i - 1] !== id)
-          || (y + 1 < height && ids[i + width] !== id) || (y && ids[i - width] !== id);
-        if (rim) edges[i] = 0xff5ef0ff;
-      }
-    }
-    fillPen.putImageData(fill, 0, 0);
-    edgePen.putImageData(edge, 0, 0);
+  know(table) {
+    this.cells.take(table);
+    this.draw();
+    this.dialog.dataset.known = `${this.plane}`;
+  }
+
+  draw() {
+    const points = this.cells.points(this.plane, this.layer);
+    this.marks.showSpots(points ?? { x: [] }, this.manifest.points[this.plane]?.assigned);
+    if (this.manifest.tracks) this.marks.showTails(this.cells.tails(this.plane, this.layer, Number(find("tail").value)));
+    this.light(this.picked);
   }
 
   adjust() {
-    const value = (id) => Number(find(id).value);
-    for (const id of ["opacity", "brightness", "contrast"]) find(`${id}-out`).textContent = `${value(id)} %`;
-    if (!this.imageCanvas) return;
-    this.imageCanvas.style.filter = `brightness(${value("brightness") / 100}) contrast(${value("contrast") / 100})`;
-    this.fillCanvas.style.opacity = String(value("opacity") / 100);
-    this.edgeCanvas.style.visibility = find("outlines").checked ? "visible" : "hidden";
+    const on = (id) => find(id).checked;
+    for (const [id, unit] of [["opacity", " %"], ["tail", " frames"]]) find(`${id}-out`).textContent = `${find(id).value}${unit}`;
+    const { layers } = this.stage;
+    if (!layers) return;
+    layers.fill.style.opacity = String(Number(find("opacity").value) / 100);
+    layers.rim.hidden = layers.edge.hidden = !on("outlines");
+    this.marks.spots.toggleAttribute("hidden", !on("spots"));
+    this.marks.tails.toggleAttribute("hidden", !on("tails"));
   }
 
-  fit() {
-    const box = this.stage.getBoundingClientRect();
-    const zoom = Math.min(box.width / this.width, box.height / this.height) * 0.98;
-    this.move({ zoom, x: (box.width - this.width * zoom) / 2, y: (box.height - this.height * zoom) / 2 });
+  // -- cells --
+
+  pointed(x, y) {
+    this.light(this.stage.cellAt(x, y));
   }
 
-  move(view) {
-    this.view = view;
-    if (this.frame) return;
-    this.frame = requestAnimationFrame(() => {
-      this.frame = 0;
-      const { x, y, zoom } = this.view;
-      this.canvases.style.transform = `translate(${x}px, ${y}px) scale(${zoom})`;
-    });
-  }
-
-  zoom(factor, at) {
-    const box = this.stage.getBoundingClientRect();
-    const { x, y } = at ?? { x: box.width / 2, y: box.height / 2 };
-    const zoom = Math.min(ZOOMS[1], Math.max(ZOOMS[0], this.view.zoom * factor));
-    const real = zoom / this.view.zoom;
-    this.move({ zoom, x: x - (x - this.view.x) * real, y: y - (y - this.view.y) * real });
-  }
-
-  under(event) {
-    if (!this.ids) return;
-    const box = this.stage.getBoundingClientRect();
-    const x = Math.floor((event.clientX - box.left - this.view.x) / this.view.zoom);
-    const y = Math.floor((event.clientY - box.top - this.view.y) / this.view.zoom);
-    const inside = x >= 0 && y >= 0 && x < this.width && y < this.height;
-    this.pick(inside ? this.ids[y * this.width + x] : 0);
-  }
-
-  pick(id) {
-    if (id === this.picked) return;
+  light(id) {
     this.picked = id;
-    find("under").textContent = id ? `Cell ${id}: ${this.areas.get(id).toLocaleString()} px of the picture` : "Point at a cell to see its id and area.";
-    const pen = this.pickCanvas.getContext("2d");
-    pen.clearRect(0, 0, this.width, this.height);
-    if (!id) return;
-    const { first, last } = this.boxes.get(id);
-    const top = Math.floor(first / this.width), rows = Math.floor(last / this.width) - top + 1;
-    const image = pen.createImageData(this.width, rows);
-    const pixels = new Uint32Array(image.data.buffer);
-    for (let i = 0; i < pixels.length; i += 1) if (this.ids[top * this.width + i] === id) pixels[i] = 0x90ffffff;
-    pen.putImageData(image, 0, top);
+    const cell = id ? this.cells.get(this.plane, this.layer, id) : null;
+    this.stage.light(id, cell);
+    find("under").replaceChildren(...(id ? this.about(id, cell) : ["Point at a cell to see its id and area."]));
+  }
+
+  about(id, cell) {
+    const track = this.cells.tracks.get(id);
+    const size = this.manifest.pixel_size_um;
+    const told = [make("strong", {}, `${track ? "Track" : "Cell"} ${id}`)];
+    if (cell) told.push(`: ${cell.area.toLocaleString()} px`);
+    if (cell && size) told.push(` = ${(cell.area * size * size).toFixed(1)} µm²`);
+    if (track) told.push(make("br"), `Frames ${track.first + 1} to ${track.last + 1}${track.parent ? `, daughter of ${track.parent}` : ""}`);
+    return told;
   }
 
   next(step) {
-    if (!this.order?.length) return;
-    const at = this.order.indexOf(this.picked);
-    const id = this.order[(at + step + this.order.length) % this.order.length];
-    this.pick(id);
-    const { first, last } = this.boxes.get(id);
-    const box = this.stage.getBoundingClientRect();
-    const middle = Math.floor((Math.floor(first / this.width) + Math.floor(last / this.width)) / 2);
-    const { zoom } = this.view;
-    this.move({ zoom, x: box.width / 2 - (first % this.width) * zoom, y: box.height / 2 - middle * zoom });
+    const ids = this.cells?.ids(this.plane, this.layer) ?? [];
+    if (!ids.length) return;
+    const at = ids.indexOf(this.picked);
+    const id = ids[(Math.max(at, step > 0 ? -1 : 0) + step + ids.length) % ids.length];
+    const cell = this.cells.get(this.plane, this.layer, id);
+    this.stage.centre(cell.x, cell.y);
+    this.light(id);
+    say(find("under").textContent);
+  }
+
+  // -- tools --
+
+  // A bar of a round length, about a fifth of the picture's width.
+  drawScale() {
+    const size = this.manifest?.pixel_size_um;
+    find("scale").hidden = !size;
+    if (!size) return;
+    const wish = 130 / this.stage.view.zoom * size;
+    const ten = 10 ** Math.floor(Math.log10(wish));
+    const length = [5, 2, 1].find((n) => n * ten <= wish) * ten;
+    find("scale-bar").style.width = `${length / size * this.stage.view.zoom}px`;
+    find("scale-text").textContent = length >= 1000 ? `${length / 1000} mm` : `${Number(length.toPrecision(1))} µm`;
+  }
+
+  play() {
+    const button = find("play");
+    if (this.playing) { clearInterval(this.playing); this.playing = 0; } else {
+      // The next plane only when this one is there.
+      this.playing = setInterval(() => {
+        if (this.manifest && !this.stage.pending?.size) this.go((this.plane + 1) % this.manifest.planes);
+      }, PLAY_MS);
+    }
+    button.textContent = this.playing ? "❚❚" : "▶";
+    button.setAttribute("aria-label", this.playing ? "Stop" : "Play");
   }
 
   listen() {
-    const { stage } = this;
-    for (const id of ["opacity", "brightness", "contrast", "outlines"]) find(id).addEventListener("input", () => this.adjust());
-    find("zoom-in").addEventListener("click", () => this.zoom(1.5));
-    find("zoom-out").addEventListener("click", () => this.zoom(1 / 1.5));
-    find("fit").addEventListener("click", () => this.fit());
+    for (const id of ["opacity", "outlines", "spots", "tails", "tail"]) find(id).addEventListener("input", () => this.adjust());
+    find("tail").addEventListener("change", () => this.go(this.plane));
+    find("zoom-in").addEventListener("click", () => this.stage.zoom(1.5));
+    find("zoom-out").addEventListener("click", () => this.stage.zoom(1 / 1.5));
+    find("fit").addEventListener("click", () => this.stage.fit());
+    find("plane").addEventListener("input", (event) => this.go(Number(event.target.value)));
+    find("play").addEventListener("click", () => this.play());
+    find("layer").addEventListener("change", (event) => { this.layer = Number(event.target.value); this.picked = 0; this.go(this.plane); });
+    find("item").addEventListener("change", (event) => this.showItem(Number(event.target.value)));
     find("viewer-close").addEventListener("click", () => this.dialog.close());
-    this.dialog.addEventListener("close", () => { this.job = null; delete this.dialog.dataset.ready; this.canvases.replaceChildren(); });
-    addEventListener("resize", () => this.dialog.open && this.width && this.fit());
-    stage.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const box = stage.getBoundingClientRect();
-      this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), { x: event.clientX - box.left, y: event.clientY - box.top });
-    }, { passive: false });
-    stage.addEventListener("pointerdown", (event) => { stage.setPointerCapture(event.pointerId); this.pointers.set(event.pointerId, event); });
-    stage.addEventListener("pointermove", (event) => this.dragged(event));
-    for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, (event) => this.pointers.delete(event.pointerId));
-    stage.addEventListener("keydown", (event) => this.pressed(event));
-  }
-
-  dragged(event) {
-    const before = this.pointers.get(event.pointerId);
-    if (!before) { this.under(event); return; }
-    if (this.pointers.size === 2) {
-      const other = [...this.pointers.values()].find((pointer) => pointer.pointerId !== event.pointerId);
-      const distance = (a, b) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
-      const box = this.stage.getBoundingClientRect();
-      const at = { x: (event.clientX + other.clientX) / 2 - box.left, y: (event.clientY + other.clientY) / 2 - box.top };
-      this.zoom(distance(event, other) / Math.max(1, distance(before, other)), at);
-    } else {
-      this.move({ ...this.view, x: this.view.x + event.clientX - before.clientX, y: this.view.y + event.clientY - before.clientY });
-    }
-    this.pointers.set(event.pointerId, event);
+    this.dialog.addEventListener("close", () => {
+      if (this.dialog.open) return;  // opened again before the event came
+      this.job = null;
+      this.end();
+      history.replaceState(null, "", location.pathname);
+    });
+    find("stage").addEventListener("keydown", (event) => this.pressed(event));
   }
 
   pressed(event) {
     const step = 60;
-    const { x, y } = this.view;
+    const { stage } = this;
+    const { x, y } = stage.view;
     const acts = {
-      ArrowLeft: () => this.move({ ...this.view, x: x + step }), ArrowRight: () => this.move({ ...this.view, x: x - step }),
-      ArrowUp: () => this.move({ ...this.view, y: y + step }), ArrowDown: () => this.move({ ...this.view, y: y - step }),
-      "+": () => this.zoom(1.25), "=": () => this.zoom(1.25), "-": () => this.zoom(0.8), 0: () => this.fit(),
-      n: () => this.next(1), p: () => this.next(-1),
+      ArrowLeft: () => stage.move({ ...stage.view, x: x + step }), ArrowRight: () => stage.move({ ...stage.view, x: x - step }),
+      ArrowUp: () => stage.move({ ...stage.view, y: y + step }), ArrowDown: () => stage.move({ ...stage.view, y: y - step }),
+      "+": () => stage.zoom(1.25), "=": () => stage.zoom(1.25), "-": () => stage.zoom(0.8), 0: () => stage.fit(),
+      n: () => this.next(1), p: () => this.next(-1), ",": () => this.go(this.plane - 1), ".": () => this.go(this.plane + 1),
+      o: () => find("outlines").click(),
     };
-    if (!acts[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!this.manifest || !acts[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     acts[event.key]();
   }
-}
-
-function layer(width, height) {
-  return make("canvas", { width, height });
-}
-
-async function picture(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(String(response.status));
-  // Labels are numbers: no colour space may bend them.
-  return createImageBitmap(await response.blob(), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
-}
-
-// Distinct hues for neighbours with close ids: the golden angle.
-function colour(id) {
-  const hue = (id * 137.508) % 360;
-  const channel = (n) => {
-    const k = (n + hue / 30) % 12;
-    return Math.round(255 * (0.58 - 0.4 * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-  };
-  return (255 << 24 | channel(4) << 16 | channel(8) << 8 | channel(0)) >>> 0;
 }

@@ -134,12 +134,12 @@ async def result(request: web.Request) -> web.StreamResponse:
 
 async def preview(request: web.Request) -> web.StreamResponse:
     """Send a picture of the image."""
-    return await _send(request, "preview_file_name")
+    return await _send(request, "preview_file_name", stream=True)
 
 
-async def labels(request: web.Request) -> web.StreamResponse:
-    """Send the labels as a picture: id = red + 256 green + 65536 blue."""
-    return await _send(request, "labels_file_name")
+async def view(request: web.Request) -> web.StreamResponse:
+    """Send the file that the page's viewer reads in ranges."""
+    return await _send(request, "view_file_name", stream=True)
 
 
 async def own_job(request: web.Request, job_id: str) -> Job:
@@ -235,13 +235,13 @@ async def _view(request: web.Request, job: Job) -> JobView:
     return job_view(job, frontend(request).rates, position)
 
 
-async def _send(request: web.Request, field: str) -> web.StreamResponse:
+async def _send(request: web.Request, field: str, *, stream: bool = False) -> web.StreamResponse:
     job = await own_job(request, job_id_of(request))
     key = job.fields.get(field, "")
     if not key:
         said = "has not ended yet" if not job.final else "left no such file"
         raise NotFound(f"The job {said}.", code="no-result")
-    return await objects.send(request, key)
+    return await objects.send(request, key, stream=stream)
 
 
 def _idempotency_key(request: web.Request) -> str:

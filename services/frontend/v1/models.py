@@ -134,7 +134,7 @@ class Links(_Out):
     events: str
     result: str | None = None
     preview: str | None = None
-    labels: str | None = None
+    view: str | None = Field(None, description="What the page's viewer reads in ranges.")
     download: str | None = Field(None, description="The result under an address that needs no key; it expires.")
 
 

@@ -84,13 +84,12 @@ def job_event(job_id: str, fields: Mapping[str, str]) -> JobEvent:
 def _links(job_id: str, fields: Mapping[str, str]) -> Links:
     own = f"/api/v1/jobs/{job_id}"
     done = fields.get("status") == DONE
-    shown = done and "preview_file_name" in fields
     return Links(
         self=own,
         events=f"{own}/events",
         result=f"{own}/result" if done and "output_url" in fields else None,
-        preview=f"{own}/preview.png" if shown else None,
-        labels=f"{own}/labels.png" if shown and "labels_file_name" in fields else None,
+        preview=f"{own}/preview.png" if done and "preview_file_name" in fields else None,
+        view=f"{own}/view" if done and "view_file_name" in fields else None,
         download=fields.get("output_url") if done else None,
     )
 

@@ -8,7 +8,7 @@ local f, fields = {}, {}
 for i = 1, #all, 2 do f[all[i]] = all[i + 1] end
 if not (f.status == 'failed' or f.status == 'canceled') or f.parent or call('ZSCORE', P .. 'expiry', old) == '0' then return '' end
 local own = {status = true, updated_at = true, updated_by = true, progress = true, attempt = true, losses = true, created_at = true,
-  created_ms = true, dim_order = true, scale = true, predict_retries = true, labels_file_name = true, preview_file_name = true,
+  created_ms = true, dim_order = true, scale = true, predict_retries = true, view_file_name = true, preview_file_name = true,
   finished_at = true, failures = true, reason = true, total_jobs = true, idempotency_key = true, revived_from = true}
 for name, value in pairs(f) do
   if not own[name] and not string.find(name, '_time$') and not string.find(name, '^output_') then

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.browser import Page
-from tests.fixtures.frontend import TIFF, Served, squares
+from tests.fixtures.frontend import TIFF, Served, picture
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -22,7 +22,7 @@ async def in_browser(act: Callable[[], None]) -> None:
 
 def image(folder: Path, name: str = "cells.png") -> Path:
     path = folder / name
-    path.write_bytes(squares(256, 192)[0])
+    path.write_bytes(picture(256, 192))
     return path
 
 
@@ -47,7 +47,7 @@ async def test_from_upload_to_result(working: Served, page: Page, tmp_path: Path
         assert page.one("#count").text == "35"
         assert page.one("#viewer-download").get_attribute("href").endswith("/result")
         point_at_the_middle(page)
-        assert page.one("#under").text.startswith("Cell 18: 576 px")
+        page.until(lambda: page.one("#under").text == "Cell 18: 576 px = 144.0 µm²")
         page.shot("viewer")
         assert page.problems() == []
 
@@ -57,7 +57,7 @@ async def test_from_upload_to_result(working: Served, page: Page, tmp_path: Path
 def point_at_the_middle(page: Page) -> None:
     """Move the mouse over the picture's cell 18: its middle is at (116, 84) of 256 × 192."""
     page.run(
-        """const box = document.querySelector('.canvases canvas').getBoundingClientRect();
+        """const box = document.querySelector('.world').getBoundingClientRect();
         const at = {clientX: box.left + box.width * 116 / 256, clientY: box.top + box.height * 84 / 192};
         document.querySelector('#stage').dispatchEvent(new PointerEvent('pointermove', {pointerId: 1, ...at}))"""
     )
@@ -233,9 +233,9 @@ async def test_by_keyboard_alone(working: Served, page: Page) -> None:
         page.until(lambda: opened(page))
         page.keys("n")
         page.until(lambda: page.one("#under").text.startswith("Cell 1: "))
-        before = page.one("#canvases").get_attribute("style")
+        before = page.one(".pan").get_attribute("style")
         page.keys("+", "\ue012")
-        page.until(lambda: page.one("#canvases").get_attribute("style") != before)
+        page.until(lambda: page.one(".pan").get_attribute("style") != before)
         page.keys("\ue00c")
         page.until(lambda: not page.one("#viewer").is_displayed())
 

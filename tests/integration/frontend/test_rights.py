@@ -152,7 +152,7 @@ async def test_nobody_sees_or_changes_anothers(serve: Serve) -> None:
     me, other = _as(mine), _as(theirs)
     assert (await served.get("/api/v1/jobs", **other))[1]["jobs"] == []
     assert len((await served.get("/api/v1/jobs", **me))[1]["jobs"]) == 1
-    for path in ("", "/events", "/result", "/preview.png", "/labels.png"):
+    for path in ("", "/events", "/result", "/preview.png", "/view"):
         assert (await served.get(f"/api/v1/jobs/{job_id}{path}", **other))[0] == 404
     assert (await served.post(f"/api/v1/jobs/{job_id}/retry", {}, **other))[0] == 404
     for method, path, body in (("DELETE", "", None), ("PUT", "/expiry", {"seconds": 0})):

@@ -115,7 +115,7 @@ async def test_results_of_a_job(working: Served) -> None:
     _, job = await working.get(f"/api/v1/jobs/{job_id}")
     assert job["status"] == "done"
     assert job["seconds"]["total"] == 0.1
-    for name, kind in (("result", "application/zip"), ("preview", "image/png"), ("labels", "image/png")):
+    for name, kind in (("result", "application/zip"), ("preview", "image/png"), ("view", "application/octet-stream")):
         async with working.http.get(working.url + job["links"][name]) as answer:
             assert (answer.status, answer.content_type) == (200, kind)
     async with working.http.get(job["links"]["download"]) as answer:

@@ -48,20 +48,28 @@ WRITE = """
 import sys
 from pathlib import Path
 import numpy as np
-from services.consumer.writing import write_labels, write_preview
+from services.consumer.writing import ViewWriter, write_labels, write_preview
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
+def view(image, path):
+    writer = ViewWriter(path, image.shape)
+    writer.image(0, 0, image, np.array([[0, 300]], np.float32))
+    writer.labels(0, 0, image)
+    writer.close({})
+
 folder = Path(sys.argv[1])
 small = np.ones((512, 512), np.int32)
 write_labels(folder / "small.tif", small, pixel_size_um=None, description={})
-write_preview(small, small, folder)
+write_preview(small, small, folder / "small.png")
+view(small, folder / "small.view")
 before = peak()
 labels = np.load(folder / "labels.npy", mmap_mode="r")
 write_labels(folder / "labels.tif", labels, pixel_size_um=None, description={})
-write_preview(labels, labels, folder)
+write_preview(labels, labels, folder / "labels.png")
+view(labels, folder / "labels.view")
 print(peak() - before)
 """
 

@@ -1,20 +1,18 @@
-"""Label files, zips and previews, read back by other programs' libraries."""
+"""Label files and zips, read back by other programs' libraries."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from services.consumer.writing import write_labels, write_preview, write_zip
+from services.consumer.writing import write_labels, write_zip
 
 
 def blobs(shape: tuple[int, ...]) -> NDArray[np.int32]:
@@ -93,43 +91,3 @@ def test_a_zip_takes_a_name_once(tmp_path: Path) -> None:
     one = entries(tmp_path)[0]
     with pytest.raises(ValueError, match="twice"):
         write_zip(tmp_path / "r.zip", [one, one])
-
-
-def unpack(path: Path | None) -> NDArray[Any]:
-    assert path is not None
-    return np.asarray(imagecodecs.png_decode(path.read_bytes()))
-
-
-@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "u4", "f4", "f8", "f2"])
-def test_a_small_preview_is_the_image_stretched(tmp_path: Path, dtype: str) -> None:
-    image = (np.arange(64 * 48).reshape(64, 48) % 250).astype(dtype)
-    labels = blobs((64, 48)) + 70_000 * (blobs((64, 48)) > 0)
-    picture, coloured = write_preview(image, labels, tmp_path)
-    grey, rgb = unpack(picture), unpack(coloured).astype(np.int64)
-    assert grey.dtype == np.uint8
-    assert grey.shape == image.shape
-    assert (grey.min(), grey.max()) == (0, 255)
-    assert np.array_equal(rgb @ [1, 256, 65536], labels)
-
-
-@pytest.mark.parametrize("shape", [(500, 300), (333, 4001), (4001, 3), (1000, 100)])
-def test_a_large_preview_is_reduced_and_its_labels_lie_on_it(tmp_path: Path, shape: tuple[int, int]) -> None:
-    labels = blobs(shape)
-    image = (labels % 2 * 1000).astype(np.uint16)
-    image[: shape[0] // 2] += 5000
-    picture, coloured = write_preview(image, labels, tmp_path, limit=200)
-    grey, rgb = unpack(picture), unpack(coloured)
-    assert grey.shape == rgb.shape[:2]
-    assert max(grey.shape) == 200
-    assert set(np.unique(rgb.astype(np.int64) @ [1, 256, 65536])) <= set(np.unique(labels))
-    middle = grey.shape[0] // 2
-    assert grey[: middle - 1].min() > grey[middle + 1 :].max()
-
-
-def test_previews_of_nothing_much(tmp_path: Path) -> None:
-    constant, _ = write_preview(np.full((5, 5), 7, np.uint16), None, tmp_path)
-    assert unpack(constant).max() == 0
-    broken = np.full((5, 5), np.nan, np.float32)
-    broken[0, 0] = np.inf
-    assert unpack(write_preview(broken, None, tmp_path)[0]).shape == (5, 5)
-    assert unpack(write_preview(np.zeros((1, 1), np.uint8), None, tmp_path)[0]).shape == (1, 1)
