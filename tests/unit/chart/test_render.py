@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import structlog
 import yaml
 
 from tests.fixtures.helm import CASES, CHART, of_kind, pod_specs, rendered, run_helm, template, validate
@@ -218,6 +220,23 @@ def test_gpu_metrics_keep_the_namespace_of_the_pod_that_uses_the_gpu() -> None:
     """The dashboards choose by it; the exporter itself runs elsewhere."""
     monitors = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("gke"), "PodMonitor")}
     assert monitors["kiosk-cellkiosk-dcgm"]["podMetricsEndpoints"][0]["honorLabels"] is True
+
+
+@pytest.mark.parametrize("target", ["loki", "elasticsearch"])
+def test_log_shipping_defines_what_it_uses(target: str) -> None:
+    """A parser that is not defined ends Fluent Bit at its start; the time is read as our lines write it."""
+    words = ["--set", f"logging.enabled=true,logging.target={target},logging.existingSecret=login"]
+    objects = template(*words, case="kind")
+    config = next(each for each in of_kind(objects, "ConfigMap") if each["metadata"]["name"].endswith("-logging"))
+    shipping = yaml.safe_load(config["data"]["fluent-bit.yaml"])
+    parsers = {each["name"]: each for each in shipping["parsers"]}
+    assert {each["parser"] for each in shipping["pipeline"]["filters"]} == set(parsers)
+    line = {"timestamp": structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", {})["timestamp"]}
+    form = parsers["event"]["time_format"].replace("%L", "%f")
+    assert datetime.datetime.strptime(line[parsers["event"]["time_key"]], form)
+    (output,) = shipping["pipeline"]["outputs"]
+    env = pod_specs(objects)["DaemonSet/kiosk-cellkiosk-logging"]["containers"][0]["env"]
+    assert {f"${{{each['name']}}}" for each in env} == {output["http_user"], output["http_passwd"]}
 
 
 def test_vpn_needs_somebody_to_let_in() -> None:

@@ -91,6 +91,13 @@ service:
   http_server: true
   http_listen: 0.0.0.0
   http_port: 2020
+# None is known but those that are named here.
+parsers:
+  - name: event
+    format: json
+    time_key: timestamp
+    time_format: "%Y-%m-%dT%H:%M:%S.%LZ"
+    time_keep: true
 pipeline:
   inputs:
     - name: tail
@@ -105,7 +112,7 @@ pipeline:
     - name: parser
       match: cellkiosk
       key_name: log
-      parser: json
+      parser: event
       reserve_data: true
   outputs:
     {{- if eq $values.target "loki" }}
