@@ -13,7 +13,7 @@ from shared.errors import InvalidInput, NotFound
 #: Roles of the pods' account: its bucket only.
 _BUCKET_ROLE = "roles/storage.objectAdmin"
 #: Kubernetes service accounts that use the bucket, as the chart names them after its release.
-_PODS = ("frontend", "consumer", "janitor", "triton")
+_PODS = ("frontend", "consumer", "janitor", "triton", "console")
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,9 @@ def test_each_alert_has_a_page_and_each_page_an_alert() -> None:
     for name, rule in alerts.items():
         assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks/{name}.md")
         assert rule["labels"]["severity"] in {"warning", "critical"}
+    index = (ROOT / "docs" / "runbooks" / "index.md").read_text()
+    told = re.findall(r"^\| \[(\w+)\]\(\1\.md\) \| (\w+) \|", index, re.MULTILINE)
+    assert dict(told) == {name: rule["labels"]["severity"] for name, rule in alerts.items()}
     tested = {
         test["alertname"] for case in yaml.safe_load(ALERTS.read_text())["tests"] for test in case["alert_rule_test"]
     }
