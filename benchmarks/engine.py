@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.engine_runs import ENGINES, Bench, Engine, Throughput
 from benchmarks.report import Row, row, tell
-from shared.jobs import NewJob, open_store
+from shared.jobs import JobStore, NewJob, open_store
 from shared.jobs.model import new_id
 from tests.fixtures.redis import RedisServer
 
@@ -94,15 +94,21 @@ def _costs(unit: str, name: str, ours: Throughput, peer: Throughput) -> list[Row
 
 def submit(bench: Bench, _server: RedisServer, options: argparse.Namespace) -> list[Row]:
     """Submitted jobs/s by one process: one at a time, and as many at once as the engine allows."""
+    return _submits(bench, {"single": 2_000, "bulk": 20_000}, options.jobs)
+
+
+def _submits(bench: Bench, counts: dict[str, int], percent: int, where: str = "") -> list[Row]:
     rows = []
-    for how, count in (("single", 2_000), ("bulk", 20_000)):
+    for how, count in counts.items():
         rates = {}
         for engine in ENGINES:
             bench.redis.flushall()
-            number = count if engine.bulk or how == "single" else 2_000
-            rates[engine.name] = bench.submit(engine, max(500, number * options.jobs // 100), how)
+            number = count if engine.bulk or how == "single" else counts["single"]
+            rates[engine.name] = bench.submit(engine, max(200, number * percent // 100), how)
         ours = rates.pop(OURS.name)
-        rows += [row(f"submit, {how}", "jobs/s", ours, peer=name, peer_value=rate) for name, rate in rates.items()]
+        rows += [
+            row(f"submit, {how}{where}", "jobs/s", ours, peer=name, peer_value=rate) for name, rate in rates.items()
+        ]
     return rows
 
 
@@ -139,7 +145,7 @@ def memory(bench: Bench, _server: RedisServer, _options: argparse.Namespace) -> 
 
 
 def delay(bench: Bench, server: RedisServer, options: argparse.Namespace) -> list[Row]:
-    """The same behind a relay that adds 1 ms each way: no-op jobs/s of one worker, and submit to start."""
+    """The same behind a relay that adds 1 ms each way: no-op jobs/s of one worker, submitting, and submit to start."""
     rows = []
     command = [sys.executable, "-m", "tests.fixtures.relay", str(server.port), str(DELAY)]
     relay = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -153,6 +159,7 @@ def delay(bench: Bench, server: RedisServer, options: argparse.Namespace) -> lis
             if peer is not None:
                 rate = {"peer": name, "peer_value": peer.rate}
                 rows.append(row("no-op jobs, 1 worker, 2 ms away", "jobs/s", ours.rate, **rate, at_least=3))  # type: ignore[arg-type]
+        rows += _submits(far, {"single": 500, "bulk": 10_000}, options.jobs, ", 2 ms away")
         count = max(50, 200 * options.jobs // 100)
         half = {engine.name: _ms(far.latencies(engine, count, 0.02), 0.5) for engine in (OURS, *PEERS[:1], BARE)}
         for name in list(half)[1:]:
@@ -169,32 +176,30 @@ def backlog(bench: Bench, server: RedisServer, options: argparse.Namespace) -> l
 
 
 async def _backlogs(bench: Bench, url: str, many: int) -> Row:
-    rates = {}
-    for size in (1_000, many):
-        bench.redis.flushall()
-        store = open_store(url, "{bench}:")
-        samples = []
-        for number in range(7):
-            await _fill(url, size)
+    """Claim from both queues in turn, so that whatever else the machine does meanwhile befalls both."""
+    bench.redis.flushall()
+    sizes = {"{short}:": 1_000, "{long}:": many}
+    stores = {prefix: open_store(url, prefix) for prefix in sizes}
+    samples: dict[str, list[float]] = {prefix: [] for prefix in sizes}
+    for number in range(41):
+        for prefix, store in stores.items():
+            await _fill(store, sizes[prefix])
             began = time.perf_counter()
-            for _ in range(50):
-                await store.claim(f"w{number}", ["noop"], 10, 60)
-            samples.append(500 / (time.perf_counter() - began))
-        rates[size] = statistics.median(samples)
+            for _ in range(10):
+                await store.claim(f"w{number}", ["noop"], 50, 60)
+            samples[prefix].append(500 / (time.perf_counter() - began))
+    for store in stores.values():
         await store.aclose()
     bench.redis.flushall()
+    short, long = (statistics.median(samples[prefix]) for prefix in sizes)
     name = "backlog of 1,000"
-    return row(
-        f"claimed jobs, backlog of {many:,}", "jobs/s", rates[many], peer=name, peer_value=rates[1_000], at_least=0.9
-    )
+    return row(f"claimed jobs, backlog of {many:,}", "jobs/s", long, peer=name, peer_value=short, at_least=0.9)
 
 
-async def _fill(url: str, size: int) -> None:
-    store = open_store(url, "{bench}:")
+async def _fill(store: JobStore, size: int) -> None:
     while (waiting := (await store.queues(["noop"]))["noop"].waiting) < size:
         number = min(5_000, size - waiting)
         await store.submit(*(NewJob(new_id("noop"), {"sent": "0.0"}) for _ in range(number)))
-    await store.aclose()
 
 
 PARTS = {

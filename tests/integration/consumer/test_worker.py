@@ -141,6 +141,29 @@ async def test_stopping_hands_unfinished_jobs_back_uncharged(store: JobStore, no
     assert await store.workers() == []
 
 
+async def test_what_a_stopped_worker_hands_back_runs_elsewhere_at_once(
+    store: JobStore, notifications: Notifications
+) -> None:
+    started = asyncio.Event()
+
+    async def stuck(_job: Job) -> Done:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    slow = {"slots": 1, "lease": 600, "renew": 600, "reconcile": 600}  # only an event can bring it in time
+    (job_id,) = await submit(store)
+    async with contextlib.AsyncExitStack() as first, contextlib.AsyncExitStack() as second:
+        await first.enter_async_context(working(store, notifications, stuck, grace=0.05, **slow))
+        await started.wait()
+        await second.enter_async_context(working(store, notifications, done, name="w2", **slow))
+        (other,) = await submit(store)
+        await until(store, notifications, other)
+        await first.aclose()
+        job = await until(store, notifications, job_id)
+    assert (job.fields["updated_by"], job.fields["losses"], job.attempt) == ("w2", "0", 2)
+
+
 async def test_stopping_lets_jobs_finish_within_the_grace(store: JobStore, notifications: Notifications) -> None:
     started, finish = asyncio.Event(), asyncio.Event()
 
