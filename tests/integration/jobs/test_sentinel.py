@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.errors import Retry
 from shared.jobs.audit import audit
@@ -109,3 +110,32 @@ async def test_a_killed_primary_is_replaced_while_jobs_flow(service: tuple[str, 
         await it.all_done(replicated)
         assert await audit(it.store) == []
         assert (await it.store.redis.info("server"))["tcp_port"] == replica.port
+
+
+class _Played:
+    """A sentinel as redis-py asks it: silent, or with an answer after a moment."""
+
+    def __init__(self, answers: bool) -> None:
+        self.answers = answers
+
+    async def sentinel_masters(self) -> dict[str, dict[str, object]]:
+        await asyncio.sleep(0)
+        if not self.answers:
+            raise RedisConnectionError("silent")
+        good = {"is_master": True, "is_sdown": False, "is_odown": False, "num-other-sentinels": 2}
+        return {"main": {**good, "ip": "127.0.0.1", "port": 1}}
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_no_sentinel_is_forgotten_when_two_callers_ask_at_once() -> None:
+    client = connect("redis+sentinel://a,b,c/main/0")
+    manager = client.connection_pool.sentinel_manager  # type: ignore[attr-defined]
+    for real in manager.sentinels:
+        await real.aclose()
+    manager.sentinels = played = [_Played(False), _Played(False), _Played(True)]
+    everybody = set(played)
+    await asyncio.gather(*(manager.discover_master("main") for _ in range(2)))
+    assert set(manager.sentinels) == everybody
+    await client.aclose()
