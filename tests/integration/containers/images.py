@@ -224,15 +224,16 @@ class Running:
         config = self.image.config
         words = [*config["Entrypoint"], *(command or config["Cmd"])]
         with log.open("wb") as out:
-            return subprocess.Popen(self._entered(words), stdout=out, stderr=out)
+            return subprocess.Popen(self.entered(words), stdout=out, stderr=out)
 
     def healthy(self) -> bool:
         """Carry out the image's HEALTHCHECK once."""
         kind, *words = self.image.config["Healthcheck"]["Test"]
         assert kind == "CMD", "no shell needed"
-        return subprocess.run(self._entered(words), capture_output=True, check=False, timeout=60).returncode == 0
+        return subprocess.run(self.entered(words), capture_output=True, check=False, timeout=60).returncode == 0
 
-    def _entered(self, words: list[str]) -> list[str]:
+    def entered(self, words: list[str]) -> list[str]:
+        """The command that runs some words in the container, as `kubectl exec` does."""
         config = self.image.config
         mounts = []
         for here, there in self.volumes.items():

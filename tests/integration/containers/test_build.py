@@ -139,6 +139,11 @@ def test_console(tmp_path: Path, redis_server: RedisServer) -> None:
         for words, said in (((), "simulate"), (("status",), "worker"), (("simulate", "--help"), "usage")):
             assert container.start(tmp_path / "log", *words).wait(60) == 0, (tmp_path / "log").read_text()
             assert said in (tmp_path / "log").read_text().lower()
+        # What the chart's notes say to run in its pod.
+        words = container.entered(["kiosk", "keys", "create", "first"])
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "first" in done.stdout
 
 
 @long

@@ -142,6 +142,16 @@ def test_without_docker_the_sentence_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-@pytest.mark.parametrize("script", ["kiosk", "services/console/in-docker.sh", ".ci/run", "requirements/lock.sh"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "kiosk",
+        "services/console/in-docker.sh",
+        ".ci/run",
+        "requirements/lock.sh",
+        "helm/cellkiosk/files/redis/server.sh",
+        "helm/cellkiosk/files/redis/sentinel.sh",
+    ],
+)
 def test_scripts_are_sound(script: str) -> None:
     assert run("shellcheck", str(ROOT / script)) == []

@@ -54,8 +54,10 @@ spec:
             {{- include "cellkiosk.env" (list $top (dict)) | trim | nindent 12 }}
             - name: KIOSK_URL
               value: http://{{ include "cellkiosk.name" $top }}-frontend.{{ $top.Release.Namespace }}.svc:{{ $top.Values.frontend.service.port }}
+            {{- if eq $top.Values.triton.mode "shared" }}
             - name: KIOSK_MODEL_SERVER__URL
               value: {{ include "cellkiosk.modelServerUrl" $top | quote }}
+            {{- end }}
             {{- if and $top.Values.observability.enabled $top.Values.observability.prometheus.enabled }}
             - name: KIOSK_PROMETHEUS
               value: http://{{ include "cellkiosk.name" $top }}-prometheus.{{ $top.Release.Namespace }}.svc:9090
