@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry as Retries
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.errors import Misconfigured
@@ -24,7 +24,8 @@ COMMAND_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 2.0
 
 #: What redis-py raises when the server is away, as opposed to refusing a command.
-AWAY = (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError, OSError)
+#: The cluster client has an exception of its own where it reaches no node at all.
+AWAY = (RedisConnectionError, RedisTimeoutError, RedisClusterException, ConnectionError, TimeoutError, OSError)
 
 _FORMS = (
     "redis://host:6379/0, rediss://…, redis+sentinel://host:26379,host:26379/service/0 or redis+cluster://host:6379"

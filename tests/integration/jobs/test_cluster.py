@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
+from shared.errors import Retry
+from shared.jobs import open_store
 from shared.jobs.audit import audit
 from shared.jobs.connection import connect
 from tests.fixtures.redis import RedisServer, free_port
@@ -79,6 +81,15 @@ async def nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
 
             await _until(stands)
         yield holder, replica
+
+
+async def test_a_cluster_of_which_no_node_answers_is_waited_for() -> None:
+    store = open_store(f"redis+cluster://127.0.0.1:{free_port()}", PREFIX)
+    with pytest.raises(Retry, match="cannot be reached"):
+        await store.ping()
+    with pytest.raises(Retry, match="cannot be reached"):
+        await store.get_many(["segmentation:" + 32 * "0"])
+    await store.aclose()
 
 
 async def test_jobs_flow_on_a_cluster_through_failovers(nodes: tuple[Node, Node]) -> None:
