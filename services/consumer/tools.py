@@ -8,7 +8,7 @@ import posixpath
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,18 +123,21 @@ class Tools:
         self._use(bytes_in=size)
         return path
 
-    async def read(self, path: Path, dimension_order: str = "") -> Decoded:
-        """Decode an image file in a helper process; its pixels are a file that is mapped, not held."""
+    async def read(self, path: Path, dimension_order: str = "", pixel_size_um: float | None = None) -> Decoded:
+        """Decode an image file in a helper process; its pixels are a file that is mapped, not held.
+
+        What the user says of the order of axes and of the pixel size counts before what the file says.
+        """
         decoded = await self.bench.decoder.decode(path, self.scratch / "image.npy", dimension_order=dimension_order)
         self._use(cpu_seconds=decoded.cpu_seconds)
-        return decoded
+        return replace(decoded, pixel_size_um=pixel_size_um or decoded.pixel_size_um)
 
-    async def image(self, dimension_order: str = "") -> Decoded:
-        """Bring and decode the job's input, telling both: how most pipelines begin."""
+    async def image(self, dimension_order: str = "", pixel_size_um: float | None = None) -> Decoded:
+        """Bring and decode the job's input, as `read` does, telling both: how most pipelines begin."""
         async with self.stage("started", 0):
             source = await self.fetch()
         async with self.stage("pre-processing", 5):
-            return await self.read(source, dimension_order)
+            return await self.read(source, dimension_order, pixel_size_um)
 
     async def parts(self) -> list[Job]:
         """Return the parts of a job that was split, in their order; none where it was not split yet."""

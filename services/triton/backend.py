@@ -73,8 +73,8 @@ class TritonPythonModel:
                     _send(sender, _card_answer(self._card.to_json()))
                 else:
                     waiting.append((sender, self._read(request)))
-            except InvalidInput as error:
-                _send(sender, _refusal(error))
+            except Exception as error:  # noqa: BLE001  # raised here it would end the server: others are answered
+                _send(sender, _failure(error))
         if waiting:
             self._predict(waiting)
 
@@ -92,7 +92,7 @@ class TritonPythonModel:
             self._predictor([block for _, block in waiting], done)
         except Exception as error:  # noqa: BLE001  # whatever the network raises is told to those who wait for it
             for sender in left.values():
-                _send(sender, pb.InferenceResponse(error=pb.TritonError(f"{type(error).__name__}: {error}")))
+                _send(sender, _failure(error))
         self._seconds.increment(self._spent)
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -124,5 +124,7 @@ def _card_answer(text: str) -> Any:
     return pb.InferenceResponse([pb.Tensor("card", np.array([[text.encode()]], dtype=object))])
 
 
-def _refusal(error: InvalidInput) -> Any:
-    return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
+def _failure(error: Exception) -> Any:
+    if isinstance(error, InvalidInput):
+        return pb.InferenceResponse(error=pb.TritonError(str(error), pb.TritonError.INVALID_ARG))
+    return pb.InferenceResponse(error=pb.TritonError(f"{type(error).__name__}: {error}"))

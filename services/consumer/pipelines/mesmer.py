@@ -58,7 +58,7 @@ class Mesmer(Pipeline[MesmerOptions]):
     async def run(self, job: Job, tools: Tools) -> Outcome:
         """Read, segment plane by plane, match nuclei to cells, store."""
         options = self.options(job)
-        decoded = await tools.image(options.dimension_order)
+        decoded = await tools.image(options.dimension_order, options.pixel_size_um)
         async with tools.bench.memory.reserve(2 * job_memory(decoded)):
             return await self._segment(job, tools, options, decoded)
 
@@ -67,10 +67,9 @@ class Mesmer(Pipeline[MesmerOptions]):
         batch = image.shape[0]
         card = await tools.card(self.model)
         channels = _two_channels(options, image.shape[1], card)
-        pixel_size = options.pixel_size_um or decoded.pixel_size_um
         zoom = await choose_zoom(
             tools, card, image[batch // 2, channels[0]],
-            scale=options.scale, pixel_size_um=pixel_size, detect=options.detect_scale,
+            scale=options.scale, pixel_size_um=decoded.pixel_size_um, detect=options.detect_scale,
         )  # fmt: skip
         segmenter = Segmenter(card, channels, zoom)
         kinds = [kind for kind in KINDS if options.compartment in (kind, "both")]

@@ -66,7 +66,7 @@ class Polaris(Pipeline[PolarisOptions]):
     async def run(self, job: Job, tools: Tools) -> Outcome:
         """Read; per plane find spots and cells; store labels first, then tables."""
         options = self.options(job)
-        decoded = await tools.image(options.dimension_order)
+        decoded = await tools.image(options.dimension_order, options.pixel_size_um)
         async with tools.bench.memory.reserve(2 * job_memory(decoded)):
             return await self._analyse(job, tools, options, decoded)
 
@@ -131,9 +131,8 @@ async def _segmenter(
             f"{len(channels) - 1}.",
             code="does-not-fit-model",
         )
-    pixel_size = options.pixel_size_um or decoded.pixel_size_um
     plane = image[image.shape[0] // 2, channels[1]]
-    zoom = await choose_zoom(tools, card, plane, scale=options.scale, pixel_size_um=pixel_size, detect=True)
+    zoom = await choose_zoom(tools, card, plane, scale=options.scale, pixel_size_um=decoded.pixel_size_um, detect=True)
     return Segmenter(card, tuple(channels[1:]), zoom)
 
 

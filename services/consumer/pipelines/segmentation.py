@@ -44,8 +44,8 @@ def blank_is_none(value: Any) -> Any:
 
 
 Channels = Annotated[tuple[int, ...], BeforeValidator(channel_list)]
-Scale = Annotated[float | None, BeforeValidator(blank_is_none), Field(ge=SCALES[0], le=SCALES[1])]
-PixelSize = Annotated[float | None, BeforeValidator(blank_is_none), Field(gt=0, le=1000)]
+Scale = Annotated[Annotated[float, Field(ge=SCALES[0], le=SCALES[1])] | None, BeforeValidator(blank_is_none)]
+PixelSize = Annotated[Annotated[float, Field(gt=0, le=1000)] | None, BeforeValidator(blank_is_none)]
 
 
 class ImageOptions(Options):
@@ -93,7 +93,7 @@ class Segmentation(Pipeline[SegmentationOptions]):
     async def run(self, job: Job, tools: Tools) -> Outcome:
         """Read, segment plane by plane, store."""
         options = self.options(job)
-        decoded = await tools.image(options.dimension_order)
+        decoded = await tools.image(options.dimension_order, options.pixel_size_um)
         async with tools.bench.memory.reserve(job_memory(decoded)):
             return await self._segment(job, tools, options, decoded)
 
@@ -108,7 +108,7 @@ class Segmentation(Pipeline[SegmentationOptions]):
             card,
             image[batch // 2, runs[0][card.scale_channel]],
             scale=options.scale,
-            pixel_size_um=options.pixel_size_um or decoded.pixel_size_um,
+            pixel_size_um=decoded.pixel_size_um,
             detect=options.detect_scale,
         )
         planes = [(b, place) for b in range(batch) for place in range(len(runs))]
@@ -156,8 +156,8 @@ async def _runs(tools: Tools, card: ModelCard, chosen: Sequence[int], decoded: D
     batch, count = decoded.shape[:2]
     wanted = len(card.channels)
     if wanted == 1:
-        if chosen:
-            return [(channel,) for channel in chosen]
+        if chosen or count == 1:
+            return [(channel,) for channel in chosen or (0,)]
         return [(await tools.compute(likely_channel, decoded.open()[batch // 2], decoded.channel_names),)]
     channels = tuple(chosen or range(count))
     if len(channels) != wanted:

@@ -69,7 +69,7 @@ class Tracking(Pipeline[TrackingOptions]):
         if job.fields.get("original_name", "").lower().endswith(ENDINGS):
             return await _link_segmented(tools, options, source)
         async with tools.stage("pre-processing", 0):
-            decoded = await tools.read(source, options.dimension_order)
+            decoded = await tools.read(source, options.dimension_order, options.pixel_size_um)
             return await _split(job, tools, options, decoded, self.model)
 
 
@@ -81,7 +81,7 @@ async def _split(job: Job, tools: Tools, options: TrackingOptions, decoded: Deco
     frames = movie[:, channel]
     zoom = await choose_zoom(
         tools, await tools.card(default), frames[len(frames) // 2],
-        scale=options.scale, pixel_size_um=options.pixel_size_um or decoded.pixel_size_um, detect=options.detect_scale,
+        scale=options.scale, pixel_size_um=decoded.pixel_size_um, detect=options.detect_scale,
     )  # fmt: skip
     keys = await each((_store(tools, frames[t], t) for t in range(len(frames))), _FRAMES)
     inherited = {name: job.fields[name] for name in ("model", "model_version", "traceparent") if name in job.fields}

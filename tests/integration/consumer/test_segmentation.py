@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 from shared.jobs import JobStore, NewJob, Notifications
@@ -74,6 +76,17 @@ async def test_every_dimension_order(consumer: Consumer, order: str, shape: str)
     assert len(entries) == (2 if wanted[0] == 0 else 1)
     assert agreement(labels_of(next(iter(entries.values()))), truth) > 0.9
     assert job.fields["dim_order"] == order
+
+
+@pytest.mark.parametrize(("option", "expected"), [("", 0.5), ("0.65", 0.65)])
+async def test_the_labels_carry_the_pixel_size_that_was_used(consumer: Consumer, option: str, expected: float) -> None:
+    about = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.5}
+    file = tiff(cells(96, 96)[0], ome=True, metadata=about)
+    job = await consumer.run("segmentation", file, "image.ome.tif", {"pixel_size_um": option})
+    (labels,) = (await consumer.result(job)).values()
+    with tifffile.TiffFile(io.BytesIO(labels)) as opened:
+        assert f'PhysicalSizeX="{expected}"' in str(opened.ome_metadata)
+    assert float(job.fields["scale"]) == pytest.approx(expected / 0.65, rel=1e-4)
 
 
 async def test_chosen_channels_become_features(consumer: Consumer) -> None:

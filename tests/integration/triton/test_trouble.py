@@ -115,6 +115,25 @@ async def test_a_model_process_that_dies_with_half_a_batch_answered_costs_no_cal
     assert pair[0].process.poll() is None
 
 
+async def test_a_network_that_fails_is_a_retry_and_the_server_lives_on(
+    triton_environment: environment.Environment, tmp_path: Path
+) -> None:
+    repository = copy_models(tmp_path / "models", "Standin")
+    net = repository / "Standin" / "1" / "net.py"
+    fails = '        if batch.max() == 0:\n            raise RuntimeError("out of memory")\n        return batch\n'
+    net.write_text(net.read_text().replace("        return batch\n", fails))
+    with running_triton(repository, tmp_path / "log") as server:
+        client = TritonServer([("127.0.0.1", server.grpc_port)])
+        try:
+            empty = [client.predict("Standin", "", 0 * BLOCK, WINDOW, 1.0, timeout=60) for _ in range(3)]
+            answers = await asyncio.gather(*empty, ask(client), return_exceptions=True)
+            assert all(isinstance(answer, Retry) for answer in answers[:3])
+            assert "RuntimeError: out of memory" in str(answers[0])
+            assert (await ask(client)).any()
+        finally:
+            await client.aclose()
+
+
 async def test_a_new_replica_gets_its_share_and_a_gone_one_nothing(
     client: TritonServer, names: Names, pair: tuple[Triton, Triton]
 ) -> None:
