@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from services.frontend.app import make_app, make_frontend
+from services.frontend.context import Frontend
 from services.frontend.settings import Settings
 from shared.errors import Misconfigured
 from shared.jobs import JobStore, Notifications, open_store
@@ -44,10 +45,14 @@ async def main(process: Process[Settings]) -> None:
         process.task("webhooks", front.webhooks.run())
     runner = web.AppRunner(make_app(front), access_log=None, shutdown_timeout=settings.grace)
     await runner.setup()
+    listening = None
     try:
-        await _listen(runner, settings)
+        listening = await _listen(runner, front)
         await process.stopping.wait()
     finally:
+        if listening is not None:
+            listening.close()
+        front.guard.close()
         await runner.cleanup()
         await process.cancel_tasks()
         if notifications is not None:
@@ -56,15 +61,17 @@ async def main(process: Process[Settings]) -> None:
         await store.aclose()
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+async def _listen(runner: web.AppRunner, front: Frontend) -> asyncio.Server:
+    settings = front.settings
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+        listening = await front.guard.listen(runner, settings.host, settings.port)
     except OSError as error:
         raise Misconfigured(
             f"{settings.host}:{settings.port} (KIOSK_HOST, KIOSK_PORT) cannot be listened at: {error.strerror}."
         ) from error
-    host, port = runner.addresses[0][:2]
+    host, port = listening.sockets[0].getsockname()[:2]
     log.info("listening", url=f"http://{host}:{port}")
+    return listening
 
 
 async def _keep_fit(process: Process[Settings], store: JobStore) -> None:

@@ -11,6 +11,7 @@ from services.frontend.auth import Gate, principal
 from services.frontend.catalogue import Catalogue
 from services.frontend.context import FRONTEND, Frontend
 from services.frontend.direct import DirectUploads
+from services.frontend.guard import Guard
 from services.frontend.hub import Hub
 from services.frontend.settings import Settings
 from services.frontend.sharing import Sharing
@@ -47,6 +48,7 @@ def make_frontend(
         desk=Desk(store, catalogue, settings.jobs, settings.quotas),
         hub=hub,
         gate=Gate(settings, store),
+        guard=Guard(settings.connections),
         webhooks=Webhooks(settings.webhooks, store, hub),
         rates=rates(settings.cost),
     )
@@ -57,7 +59,12 @@ def make_app(front: Frontend) -> web.Application:
     app = web.Application(
         middlewares=[traced, middleware.outermost, middleware.gate],
         client_max_size=0,  # bodies are read by our own readers, each with its limit
-        handler_args={"access_log": None, "read_bufsize": 2**18, "keepalive_timeout": 75.0},
+        handler_args={
+            "access_log": None,
+            "read_bufsize": 2**18,
+            "keepalive_timeout": 75.0,
+            "lingering_time": front.settings.connections.linger_seconds,
+        },
     )
     app[FRONTEND] = front
     app.on_shutdown.append(_end_streams)

@@ -9,6 +9,8 @@ from typing import Any, NoReturn, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from services.frontend.context import frontend
+from services.frontend.pace import Pace
 from shared.errors import InvalidInput
 
 M = TypeVar("M", bound=BaseModel)
@@ -46,14 +48,14 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     """Return a body of at most ``limit`` bytes.
 
     Raises:
-        InvalidInput: it is longer.
+        InvalidInput: it is longer, or comes too slowly.
     """
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
-    if request.content_length is not None:
+    if request.content.is_eof():  # it came with the head, as most do
         return await request.content.read()
-    found = bytearray()
-    async for chunk, _ in request.content.iter_chunks():
+    pace, found = Pace(frontend(request).settings.uploads), bytearray()
+    while chunk := await pace.read(request.content):
         found += chunk
         if len(found) > limit:
             raise _too_large(limit)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from services.frontend.auth import Gate
     from services.frontend.catalogue import Catalogue
     from services.frontend.direct import DirectUploads
+    from services.frontend.guard import Guard
     from services.frontend.hub import Hub
     from services.frontend.submission import Desk
     from services.frontend.uploads import Uploads
@@ -35,6 +36,7 @@ class Frontend:
     desk: Desk
     hub: Hub
     gate: Gate
+    guard: Guard
     webhooks: Webhooks
     rates: Rates | None = None
 

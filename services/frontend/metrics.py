@@ -7,6 +7,11 @@ from prometheus_client import Counter, Gauge, Histogram
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
 
 requests = Counter("kiosk_http_requests_total", "HTTP requests, by route and status.", ["route", "method", "status"])
+connections_closed = Counter(
+    "kiosk_connections_closed_total",
+    "Connections closed by the guard, by why: slow-head, too-many-silent, too-many.",
+    ["why"],
+)
 request_seconds = Histogram(
     "kiosk_http_request_seconds",
     "Time of a request without event streams, in seconds.",

@@ -63,6 +63,7 @@ def _timer(route: str) -> Histogram:
 @web.middleware
 async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Count the request, and tell every error in the form of its API."""
+    frontend(request).guard.heard(request)
     started = time.perf_counter()
     status = 499
     try:

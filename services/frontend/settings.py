@@ -29,6 +29,22 @@ class UploadSettings(Group):
     """Uploads received at once in this process; more are told to come again."""
 
 
+class ConnectionSettings(Group):
+    """How long, and how many, connections are borne."""
+
+    head_seconds: Seconds = 15.0
+    """s in which a new connection must have sent the head of its first request."""
+    silent: int = Field(1_000, ge=1)
+    """Connections that have not done so yet; for more, the oldest of them are closed."""
+    open: int = Field(0, ge=0)
+    """Connections in all, event streams among them; more are told to come again. 0: as many files as the process may
+    open, less 200."""
+    linger_seconds: Seconds = 10.0
+    """s for which the rest of a refused body is taken and thrown away, so that its sender reads why."""
+    reader_seconds: Seconds = 60.0
+    """s in which a client must read some of what is sent to it (on Linux 5.11 and newer)."""
+
+
 class JobSettings(Group):
     """What a job submitted here is given."""
 
@@ -83,6 +99,7 @@ class Settings(ServiceSettings):
     """Bytes of a JSON body."""
     label_viewer: str = ""
     """Address of another viewer's import form, to send results to; {url} in it stands for the result's address."""
+    connections: ConnectionSettings = ConnectionSettings()
     uploads: UploadSettings = UploadSettings()
     jobs: JobSettings = JobSettings()
     auth: AuthSettings = AuthSettings()

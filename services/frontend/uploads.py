@@ -13,6 +13,7 @@ from aiohttp import web
 
 from services.frontend import metrics, sniff
 from services.frontend.multipart import Multipart, Part, boundary_of
+from services.frontend.pace import Pace
 from services.frontend.settings import UploadSettings
 from services.frontend.sharing import Sharing
 from shared.errors import InvalidInput, KioskError, NotFound, Retry
@@ -80,19 +81,9 @@ class Uploads:
 
     def multipart(self, request: web.Request) -> Multipart:
         """Return the parts of a request's body, read with patience but not for ever."""
-        content, idle = request.content, self._settings.idle_seconds
-
-        async def read() -> bytes:
-            try:
-                async with asyncio.timeout(idle):
-                    return await content.readany()
-            except TimeoutError as error:
-                raise InvalidInput(
-                    f"Nothing was sent for {idle:g} s: the upload was given up.", code="too-slow"
-                ) from error
-
+        pace = Pace(self._settings)
         boundary = boundary_of(request.headers.get("Content-Type", ""))
-        return Multipart(read, boundary, self._settings.max_parts)
+        return Multipart(lambda: pace.read(request.content), boundary, self._settings.max_parts)
 
     async def find(self, name: str, owner: str, *, must_exist: bool = True) -> Found:
         """Return an uploaded file that an owner may use, named with or without its folder.
@@ -132,15 +123,11 @@ class Uploads:
         self._known[found.key] = (time.monotonic(), found)
 
     async def _within_limits(self, chunks: AsyncIterator[bytes], name: str) -> AsyncIterator[bytes]:
-        most, rate, idle = self._settings.max_bytes, self._settings.min_rate, self._settings.idle_seconds
-        size, started = 0, time.monotonic()
+        most, size = self._settings.max_bytes, 0
         async for chunk in chunks:
             size += len(chunk)
             if size > most:
                 raise InvalidInput(f"The file {name!r} is larger than the {most:,} bytes allowed.", code="too-large")
-            elapsed = time.monotonic() - started
-            if elapsed > idle and size < rate * (elapsed - idle):
-                raise InvalidInput(f"The upload is slower than {rate:,} bytes/s: it was given up.", code="too-slow")
             metrics.upload_bytes.inc(len(chunk))
             yield chunk
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 
+from services.frontend.pace import Pace
+from services.frontend.settings import UploadSettings
 from shared.errors import InvalidInput
 
 
 class Body:
     """A request's body as it arrives. Iterating raises when it breaks off; what came before counts."""
 
-    def __init__(self, request: web.Request, room: int, idle: float) -> None:
+    def __init__(self, request: web.Request, room: int, settings: UploadSettings) -> None:
         """Read a request.
 
         Args:
             request: whose body.
             room: bytes that may come.
-            idle: s without a byte after which it is given up.
+            settings: how patient to be.
         """
         self._content = request.content
         self._room = room
-        self._idle = idle
+        self._pace = Pace(settings)
         self._head = b""
         self._trouble: Exception | None = None
         self.taken = 0
@@ -49,10 +50,7 @@ class Body:
 
     async def _read(self) -> bytes:
         try:
-            async with asyncio.timeout(self._idle):
-                chunk = await self._content.readany()
-        except TimeoutError as error:
-            raise InvalidInput(f"Nothing was sent for {self._idle:g} s: resume the upload.", code="too-slow") from error
+            chunk = await self._pace.read(self._content)
         except (web.RequestPayloadError, PayloadEncodingError) as error:
             raise InvalidInput("The body is not encoded as its headers say.", code="bad-body") from error
         self.taken += len(chunk)

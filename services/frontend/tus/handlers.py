@@ -280,7 +280,7 @@ class Tus:
             raise InvalidInput(
                 f"The request brings {request.content_length} bytes; {room} are still missing.", code="too-large"
             )
-        return Body(request, room, self._settings.idle_seconds)
+        return Body(request, room, self._settings)
 
     def _refuse_large(self, length: int) -> None:
         most = self._settings.max_bytes
