@@ -5,6 +5,7 @@ Their addresses hold 128 random bits, so that knowing one is the right to read i
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
@@ -87,15 +88,15 @@ async def _stream(
     if request.method == "HEAD":
         await response.prepare(request)
         return response
-    chunks = frontend(request).storage.get(stat.key, start, end)
-    # The first chunk comes before the headers: what is gone meanwhile is told as gone.
-    first = await anext(chunks, b"")
-    await response.prepare(request)
-    await response.write(first)
-    metrics.result_bytes.inc(len(first))
-    async for chunk in chunks:
-        await response.write(chunk)
-        metrics.result_bytes.inc(len(chunk))
+    async with contextlib.aclosing(frontend(request).storage.get(stat.key, start, end)) as chunks:
+        # The first chunk comes before the headers: what is gone meanwhile is told as gone.
+        first = await anext(chunks, b"")
+        await response.prepare(request)
+        await response.write(first)
+        metrics.result_bytes.inc(len(first))
+        async for chunk in chunks:
+            await response.write(chunk)
+            metrics.result_bytes.inc(len(chunk))
     await response.write_eof()
     return response
 

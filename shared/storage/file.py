@@ -21,7 +21,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -68,7 +68,7 @@ class FileStorage:
     async def upload(self, path: Path, key: str, content_type: str = "application/octet-stream") -> Stored:
         return await self.put(key, path, content_type)
 
-    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         await self.stat(key)
         with as_ours("read", key):
             async for chunk in file_chunks(self._path(key), start, end):

@@ -14,7 +14,7 @@ import builtins
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class GcsStorage:
     async def upload(self, path: Path, key: str, content_type: str = "application/octet-stream") -> Stored:
         return await self.put(key, path, content_type)
 
-    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         self._name(key)
         if end is not None and end <= start:
             await self.stat(key)

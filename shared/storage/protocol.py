@@ -7,7 +7,7 @@ folder removes only what its own deployment wrote: compare ``Stat.deployment`` w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -81,8 +81,8 @@ class Storage(Protocol):
         """Store a local file."""
         ...
 
-    def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes ``start`` to ``end`` (exclusive; None: to the last) in chunks.
+    def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes ``start`` to ``end`` (exclusive; None: to the last) in chunks; close it if you leave early.
 
         Raises:
             NotFound: there is no such object.
