@@ -1,6 +1,8 @@
 """What the control plane costs when idle, and how fast each service starts: ``python -m benchmarks.footprint``.
 
-Starts Redis, frontend, janitor and autoscaler (local, no target's worker) from the tree, one after the other.
+Starts Redis, frontend, janitor and autoscaler (local, no target's worker) from the tree, one after the other, and at
+the end a consumer, with the models in process, which are loaded when the first job needs them.
+What metrics and traces cost is measured by ``python -m benchmarks.telemetry``.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ def measure(folder: Path) -> list[dict[str, Any]]:
         used = sum(cpu(each.pid) - before[name] for name, each in processes.items())
         rows.append(row("idle memory, all four", "MB", sum(rss(each.pid) for each in processes.values()), 350))
         rows.append(row("idle CPU, all four", "%", 100 * used / IDLE_SECONDS, 2))
+        processes["consumer"], seconds = start("consumer", folder, redis.url)
+        rows.append(row("consumer start to ready", "s", seconds, 3))
     finally:
         for each in reversed(processes.values()):
             each.send_signal(signal.SIGTERM)
@@ -68,6 +72,8 @@ def start(service: str, folder: Path, url: str) -> tuple[subprocess.Popen[bytes]
         "KIOSK_STORAGE__URL": f"file://{folder}/storage",
         "KIOSK_HEALTH__PORT": str(port),
         "KIOSK_PORT": str(free_port()),
+        "KIOSK_MODEL_SERVER__URL": f"onnx://{ROOT / 'services' / 'triton' / 'models'}",
+        "KIOSK_SCRATCH": str(folder / "scratch"),
         "KIOSK_SCALER": "local",
         "KIOSK_TARGETS": '[{"name": "none", "max_replicas": 0}]',
     }

@@ -102,7 +102,7 @@ class Gate:
         kind, _, text = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return await self._bearer(text.strip())
-        if value := request.cookies.get(COOKIE, ""):
+        if COOKIE in request.headers.get("Cookie", "") and (value := request.cookies.get(COOKIE, "")):
             key_id = (await self._signing()).read(value)
             key = await self._remembered(key_id) if key_id else None
             return Principal(key.owner, key.principal.scopes, "cookie") if key else None

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import InvalidInput, Retry
@@ -161,11 +161,22 @@ def from_texts(kind: JobType, given: Mapping[str, Any]) -> dict[str, Any]:
     Numbers and lists may come as texts, blanks mean the default, and options that the job type has not are ignored:
     old clients send all of them with every job.
     """
-    schema = kind.options_schema
+    if all(isinstance(value, str) for value in given.values()):
+        # One form is sent with a thousand images: what it means is worked out once.
+        return dict(_meant(_schema_text(kind), tuple(given.items())))
+    return _meaning(kind.options_schema, given.items())
+
+
+@functools.lru_cache(maxsize=1024)
+def _meant(schema: str, given: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
+    return _meaning(json.loads(schema), given)
+
+
+def _meaning(schema: Mapping[str, Any], given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     properties = schema.get("properties", {})
     return {
         name: _from_text(value, properties[name], schema)
-        for name, value in given.items()
+        for name, value in given
         if name in properties and not _blank(value)
     }
 

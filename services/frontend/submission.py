@@ -56,7 +56,7 @@ class Order:
     batch: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def archive(self) -> bool:
         """Whether the file holds many images."""
         return sniff.is_archive(self.key) or sniff.is_archive(self.name)

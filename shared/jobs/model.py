@@ -78,7 +78,8 @@ class NewJob:
             raise InvalidInput(f"{self.id!r} is not a job id.")
         if self.priority not in PRIORITIES:
             raise InvalidInput(f"The priority is {self.priority}; allowed are whole numbers from -100 to 100.")
-        if reserved := sorted(set(self.facts) & RESERVED_FIELDS):
+        if not RESERVED_FIELDS.isdisjoint(self.facts):
+            reserved = sorted(RESERVED_FIELDS & set(self.facts))
             raise InvalidInput(f"The store itself writes {', '.join(reserved)}: not to be given as facts.")
 
 
