@@ -119,7 +119,7 @@ async def lost_leases(stack: Stack, prometheus: Prometheus) -> None:
     process = stack.parts["consumer"].process
     assert process is not None
     # A counter that first appears has not grown yet, so it takes more than one freeze.
-    freezing = asyncio.create_task(_freeze_again(process))
+    freezing = asyncio.create_task(_freeze_again(stack, process))
     try:
         await fires(prometheus, "KioskLeasesLost")
     finally:
@@ -128,12 +128,17 @@ async def lost_leases(stack: Stack, prometheus: Prometheus) -> None:
         process.send_signal(signal.SIGCONT)
 
 
-async def _freeze_again(process: subprocess.Popen[bytes]) -> None:
-    while True:
-        process.send_signal(signal.SIGSTOP)
-        await pause(5.0)
-        process.send_signal(signal.SIGCONT)
-        await pause(2.0)
+async def _freeze_again(stack: Stack, process: subprocess.Popen[bytes]) -> None:
+    """Freeze a worker for longer than its leases last, each time in the middle of a job."""
+    async with contextlib.aclosing(Redis.from_url(stack.redis.url)) as client:
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            if await client.zcard("{kiosk}:leases:segmentation"):
+                await pause(5.0)
+                process.send_signal(signal.SIGCONT)
+                await pause(2.0)
+            process.send_signal(signal.SIGCONT)
+            await pause(0.01)
 
 
 async def broken_model(stack: Stack, prometheus: Prometheus) -> None:
