@@ -17,9 +17,9 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tifffile
+from PIL import Image
 
 from benchmarks.frontend import Server
 from benchmarks.quality import CACHE, real_sets
@@ -178,10 +178,10 @@ def point(page: Page, x: float, y: float) -> None:
 
 def save(shot: Path, target: Path) -> None:
     """Keep a screenshot as a PNG of at most 256 colours, which a page of documentation can afford."""
-    picture = cv2.imread(str(shot))
-    assert picture is not None
-    cv2.imwrite(str(target), picture // 8 * 8, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    print(json.dumps({"picture": target.name, "size": list(picture.shape[:2]), "bytes": target.stat().st_size}))
+    with Image.open(shot) as picture:
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+        size = picture.size
+    print(json.dumps({"picture": target.name, "size": size, "bytes": target.stat().st_size}))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { find, make, notice, say, size } from "./dom.js";
 import { OptionsForm } from "./form.js";
 import { Jobs } from "./jobs.js";
+import { keeping, left } from "./kept.js";
 import { sample } from "./samples.js";
 import { filesOf, upload } from "./upload.js";
 import { Viewer } from "./viewer.js";
@@ -23,6 +24,7 @@ async function start() {
     await showTypes();
     await jobs.load();
     notice("");
+    for (const entry of await left()) one(entry.file, entry.wish, entry.id);
     await openNamed();
   } catch (error) {
     if (error.status === 401) askForKey();
@@ -68,12 +70,14 @@ function take(files) {
     return;
   }
   notice("");
-  const batch = files.length > 1 ? [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("") : "";
+  const batch = files.length > 1 ? newId() : "";
   if (files.length) say(`${files.length} ${files.length === 1 ? "file" : "files"} added.`);
   for (const file of files) one(file, { ...wish, batch });
 }
 
-async function one(file, wish) {
+const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
+
+async function one(file, wish, id = newId()) {
   const stop = new AbortController();
   const bar = make("progress", { max: "1", value: 0, "aria-label": `Upload of ${file.name}` });
   const said = make("span", { class: "said" });
@@ -81,16 +85,17 @@ async function one(file, wish) {
   const row = make("li", {}, make("span", { class: "name", title: file.name }, `${file.name} · ${size(file.size)}`), bar, button, said);
   button.addEventListener("click", () => { stop.abort(); row.remove(); });
   find("uploads").append(row);
+  const { signal } = stop;
+  const look = { progress: (share) => { bar.value = share; }, said: (text) => { said.textContent = text; }, signal };
   try {
     if (file.size > limits.max_upload_bytes) {
       throw new Error(`This file is larger than the ${size(limits.max_upload_bytes)} allowed here.`);
     }
-    const stored = await upload(file, {
-      progress: (share) => { bar.value = share; }, said: (text) => { said.textContent = text; }, signal: stop.signal,
+    await keeping({ id, file, wish }, async () => {
+      const stored = await upload(file, look);
+      said.textContent = "";
+      jobs.show(await submitted({ ...wish, file: stored.file, name: file.name }, id, signal));
     });
-    said.textContent = "";
-    const job = await submitted({ ...wish, file: stored.file, name: file.name }, stop.signal);
-    jobs.show(job);
     row.remove();
   } catch (error) {
     if (stop.signal.aborted) return;
@@ -104,8 +109,7 @@ async function one(file, wish) {
 }
 
 // One key for all tries: a lost answer never makes a second job.
-async function submitted(wish, signal) {
-  const key = [...crypto.getRandomValues(new Uint8Array(16))].join("-");
+async function submitted(wish, key, signal) {
   for (let tries = 0; ; tries += 1) {
     try {
       return await api.submit(wish, key);

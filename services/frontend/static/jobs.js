@@ -73,7 +73,7 @@ export class Jobs {
 
   picture(job) {
     if (job.status === "done" && job.links.preview) {
-      const image = make("img", { src: job.links.preview, alt: "", loading: "lazy", width: "330", height: "150" });
+      const image = make("img", { src: job.links.preview, alt: "", loading: "lazy", width: "330", height: "180" });
       return make("button", { class: "thumb", type: "button", "aria-label": `View ${job.name}`, onclick: () => this.view(job) }, image);
     }
     return make("div", { class: "thumb" }, FINAL.has(job.status) ? "" : "⋯");

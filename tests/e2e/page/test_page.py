@@ -159,6 +159,34 @@ async def test_an_upload_survives_a_cut_connection(working: Served, page: Page, 
     assert local.read_bytes() == path.read_bytes()
 
 
+async def test_an_upload_survives_a_reload(working: Served, page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "large.tif"
+    path.write_bytes(TIFF + bytes(range(256)) * 12_000)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 1_000_000}
+
+    def act() -> None:
+        page.open(working.url)
+        page.sees("Outlines every nucleus.")
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.choose(path)
+        page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.3)
+        page.open(working.url)
+        page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.3)
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        page.sees("Done in")
+        page.until(lambda: not page.all("#uploads li"))
+        # Once it is a job, it is kept no more.
+        page.open(working.url)
+        page.sees("1 done")
+        assert not page.all("#uploads li")
+
+    await in_browser(act)
+    (stored,) = [stat async for stat in working.front.storage.list("uploads/")]
+    local = working.front.storage.local_path(stored.key)
+    assert local is not None
+    assert local.read_bytes() == path.read_bytes()
+
+
 async def test_wrong_files_are_told_beside_right_ones(working: Served, page: Page, tmp_path: Path) -> None:
     text, empty = tmp_path / "letter.png", tmp_path / "nothing.tif"
     text.write_text("Dear Sir or Madam,\n" * 99)
@@ -185,7 +213,7 @@ async def test_twenty_files_at_once(working: Served, page: Page, tmp_path: Path)
         page.sees("Outlines every nucleus.")
         page.choose(*paths)
         page.sees("20 done", 90)
-        assert not page.all("#uploads li")
+        page.until(lambda: not page.all("#uploads li"))
         assert len(page.all(".job .thumb img")) == 20
         assert page.one("#download-all").is_displayed()
         page.shot("twenty")

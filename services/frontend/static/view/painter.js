@@ -40,8 +40,8 @@ async function image(order) {
   const tiles = await Promise.all(looks.map((look) =>
     file.tile(file.manifest.images[`${order.plane}/${look.channel}`].levels, order.level, order.column, order.row, "u1")));
   const side = file.manifest.tile;
-  const { width, height } = tiles[0] ?? file.manifest.images[`${order.plane}/0`].levels[order.level];
-  const data = new ImageData(Math.min(side, width), Math.min(side, height));
+  const { width, height } = file.manifest.images[`${order.plane}/0`].levels[order.level];
+  const data = new ImageData(Math.min(side, width - order.column * side), Math.min(side, height - order.row * side));
   mix(new Uint32Array(data.data.buffer), tiles.map((tile) => tile.pixels), looks.map(ramps));
   const bitmap = await createImageBitmap(data);
   self.postMessage({ tile: order, bitmap, width: data.width, height: data.height }, [bitmap]);

@@ -1,0 +1,213 @@
+"""The page in Chromium: ``python -m benchmarks.page``.
+
+A frontend process with one result of 4,000² pixels and 10,000 cells. The browser opens the page, cold, and then the
+result; then the picture is panned for some seconds at its full size. What the main thread did is read from
+Chromium's own trace: each top-level task (``RunTask`` of the renderer's main thread) counts towards the frame of
+1/60 s in which it began.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.frontend import Server
+from benchmarks.report import Row, row, tell
+from services.consumer.writing import write_preview
+from shared.jobs import JobType, NewJob, open_store
+from shared.jobs.model import new_id
+from shared.storage import open_storage
+from tests.fixtures.browser import Page, start_chromium
+from tests.fixtures.frontend import squares, view_of
+from tests.fixtures.redis import RedisServer, free_port
+
+PREFIX = "{bench}:"
+SIDE, CELL = 4000, 32
+PAN_SECONDS = 4
+FRAME_US = 1e6 / 60
+#: What the page is asked after it was opened: its own clock, ms, and the bytes that came before its first image.
+_LOADED = """
+const first = performance.getEntriesByType('resource').find((entry) => /preview/.test(entry.name));
+const before = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
+  .filter((entry) => entry === first || entry.startTime < first.responseEnd);
+return {
+  paint: performance.getEntriesByName('first-contentful-paint')[0].startTime,
+  bytes: before.reduce((sum, entry) => sum + entry.transferSize, 0),
+};
+"""
+_PAN = """
+const done = arguments[arguments.length - 1], seconds = arguments[0];
+const stage = document.getElementById('stage'), box = stage.getBoundingClientRect();
+const send = (kind, clientX, clientY) =>
+  stage.dispatchEvent(new PointerEvent(kind, {pointerId: 1, clientX, clientY, bubbles: true}));
+const begin = performance.now();
+let frames = 0;
+stage.setPointerCapture = () => {};
+send('pointerdown', box.left + 400, box.top + 400);
+const step = (now) => {
+  const t = (now - begin) / 1000;
+  if (t > seconds) { send('pointerup', 0, 0); done(frames); return; }
+  frames += 1;
+  send('pointermove', box.left + 400 - 500 * Math.sin(t), box.top + 400 - 400 * Math.sin(1.7 * t));
+  requestAnimationFrame(step);
+};
+requestAnimationFrame(step);
+"""
+
+
+def main() -> None:
+    """Measure, and print the rows."""
+    argparse.ArgumentParser(description=str(__doc__).splitlines()[0]).parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-page-") as name:
+        browser = start_chromium(Path(name) / "profile")
+        if browser is None:
+            raise SystemExit("There is no Chromium with its driver here: apt-get install chromium chromium-driver")
+        try:
+            tell(measure(Page(browser, Path(name)), Path(name)))
+        finally:
+            browser.quit()
+
+
+def measure(page: Page, folder: Path) -> list[Row]:
+    """Start the frontend, make the result, look at it."""
+    redis = RedisServer(folder / "redis").start()
+    port = free_port()
+    settings = {
+        "KIOSK_REDIS__URL": redis.url,
+        "KIOSK_REDIS__PREFIX": PREFIX,
+        "KIOSK_STORAGE__URL": (folder / "storage").as_uri(),
+        "KIOSK_HEALTH__PORT": "0",
+        "KIOSK_TELEMETRY__LOG_LEVEL": "warning",
+        "KIOSK_PORT": str(port),
+    }
+    front = Server([sys.executable, "-m", "services.frontend"], port, settings)
+    try:
+        asyncio.run(make_result(redis.url, folder))
+        return [*loading(page, f"http://127.0.0.1:{port}"), *panning(page)]
+    finally:
+        front.stop()
+        redis.stop()
+
+
+async def make_result(redis_url: str, folder: Path) -> None:
+    """Store a finished job with a large picture."""
+    store, storage = open_store(redis_url, PREFIX), open_storage((folder / "storage").as_uri())
+    try:
+        await store.announce(JobType("segmentation", title="Segmentation", options_schema={"type": "object"}))
+        image, labels = squares(SIDE, SIDE, CELL, 8)
+        image = np.clip(image + np.random.default_rng(1).normal(20, 6, image.shape), 0, 255).astype(np.uint8)
+        await storage.put("output/x/cells.view", view_of(folder, image[None, None], labels[None, None]))
+        write_preview(image, labels, folder / "preview.png")
+        await storage.put("output/x/preview.png", folder / "preview.png", "image/png")
+        facts = {"original_name": "large.tif", "input_file_name": "uploads/x.tif"}
+        job_id = new_id("segmentation")
+        await store.submit(NewJob(job_id, facts, owner="anonymous"))
+        (job,) = (await store.claim("bench", ["segmentation"], 1, 30)).jobs
+        found = {"view_file_name": "output/x/cells.view", "preview_file_name": "output/x/preview.png", "failures": ""}
+        await store.complete("bench", (job.held, found))
+    finally:
+        await store.aclose()
+        await storage.aclose()
+
+
+def loading(page: Page, url: str) -> list[Row]:
+    """Open the page with an empty cache; interactive is when its job can be clicked, seen from within the page."""
+    watch = """new MutationObserver((_, observer) => {
+      if (document.querySelector('.job .thumb img')) { window.interactive = performance.now(); observer.disconnect(); }
+    }).observe(document, {childList: true, subtree: true});"""
+    page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": watch})
+    page.open(url)
+    page.until(lambda: page.run("return document.querySelector('.job .thumb img')?.complete"))
+    page.until(lambda: page.run("return performance.getEntriesByName('first-contentful-paint').length"))
+    told = page.run(_LOADED)
+    return [
+        row("first paint", "ms", told["paint"], at_most=1000),
+        row("interactive, own jobs there", "ms", page.run("return window.interactive"), at_most=2000),
+        row("bytes up to the first image", "KB", told["bytes"] / 1000, at_most=250),
+    ]
+
+
+def panning(page: Page) -> list[Row]:
+    """Pan the picture at its full size, and read the trace."""
+    page.run("document.querySelector('.job .thumb').click()")
+    page.until(lambda: page.one("#viewer").get_attribute("data-ready") == "yes")
+    page.run("for (let n = 0; n < 4; n += 1) document.getElementById('zoom-in').click()")
+    page.until(lambda: page.run("return parseFloat(document.querySelector('.world').style.transform.slice(6)) > 0.8"))
+    with Trace(page) as trace:
+        frames = page.driver.execute_async_script(_PAN, PAN_SECONDS)
+    spent = sorted(trace.main_thread_ms())
+    at = lambda share: spent[min(len(spent) - 1, int(share * len(spent)))]  # noqa: E731
+    return [
+        row("frames while panning", "/s", frames / PAN_SECONDS),
+        row("main thread per frame, p50", "ms", at(0.5), at_most=8),
+        row("main thread per frame, p95", "ms", at(0.95), at_most=8),
+        row("main thread per frame, p99", "ms", at(0.99)),
+    ]
+
+
+class Trace:
+    """Chromium's trace of what happens in the context, over the DevTools protocol."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._events: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Trace:
+        wish = {
+            "categories": "toplevel,disabled-by-default-devtools.timeline,__metadata",
+            "transferMode": "ReturnAsStream",
+        }
+        self._page.driver.get_log("performance")
+        self._page.driver.execute_cdp_cmd("Tracing.start", wish)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._page.driver.execute_cdp_cmd("Tracing.end", {})
+        handle = self._page.until(self._ended)
+        text = []
+        while True:
+            piece = self._page.driver.execute_cdp_cmd("IO.read", {"handle": handle})
+            data = piece["data"]
+            text.append(base64.b64decode(data).decode() if piece.get("base64Encoded") else data)
+            if piece["eof"]:
+                break
+        self._events = json.loads("".join(text))["traceEvents"]
+
+    def _ended(self) -> str | None:
+        for entry in self._page.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Tracing.tracingComplete":
+                return str(message["params"]["stream"])
+        return None
+
+    def main_thread_ms(self) -> list[float]:
+        """Return the ms of the renderer's main thread in each frame of 1/60 s, of the page that ran most."""
+        threads = {
+            (event["pid"], event["tid"])
+            for event in self._events
+            if event.get("name") == "thread_name" and event["args"]["name"] == "CrRendererMain"
+        }
+        tasks: dict[tuple[int, int], list[tuple[float, float]]] = {thread: [] for thread in threads}
+        for event in self._events:
+            place = (event.get("pid", 0), event.get("tid", 0))
+            if event.get("ph") == "X" and place in tasks and event["name"].endswith("RunTask"):
+                tasks[place].append((event["ts"], event.get("dur", 0)))
+        busiest = max(tasks.values(), key=len)
+        begin = min(at for at, _ in busiest)
+        frames: dict[int, float] = {}
+        for at, length in busiest:
+            frame = int((at - begin) / FRAME_US)
+            frames[frame] = frames.get(frame, 0) + length / 1000
+        return list(frames.values())
+
+
+if __name__ == "__main__":
+    main()
