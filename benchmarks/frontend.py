@@ -204,7 +204,7 @@ async def rate(port: int, path: str, body: dict[str, object], connections: int =
 
 
 async def requests(front: Server, bare: Server, store: JobStore) -> list[Row]:
-    """Measure orders and questions beside an empty handler; the best of three turns each."""
+    """Measure orders and questions beside an empty handler; the best of six turns each."""
     answer = await asyncio.to_thread(send_file, front.port, "/api/upload", 100_000, form=True)
     (job,) = await store.submit(NewJob(new_id("segmentation")))
     form = {"scale": "1", "dimensionOrder": "YX"}
@@ -214,7 +214,7 @@ async def requests(front: Server, bare: Server, store: JobStore) -> list[Row]:
         ("redis", "/api/redis"): {"hash": job.id, "key": ["status", "progress", "output_url", "reason", "failures"]},
     }
     best: dict[str, float] = {}
-    for _ in range(3):
+    for _ in range(6):
         best["empty"] = max(best.get("empty", 0), await rate(bare.port, "/empty", order))
         for (name, path), body in asked.items():
             best[name] = max(best.get(name, 0), await rate(front.port, path, body))
