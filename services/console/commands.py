@@ -7,6 +7,7 @@ so that none pays for the others. The client's commands (submit, get, …) are p
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -52,22 +53,13 @@ CLIENT = {
     "completion": "print the completion script of a shell",
 }
 
+_NAMES = {command.name for command in COMMANDS} | CLIENT.keys()
+
 
 def main(words: Sequence[str]) -> int:
     """Carry out a command line; return its exit code: 2 for a wrong call or setting, 1 for a failure."""
     try:
-        if not words and sys.stdin.isatty() and sys.stdout.isatty():
-            from services.console.menu import choose
-
-            return choose(main)
-        if words and words[0] in CLIENT:
-            return _client(words)
-        if words and words[0] == "simulate":
-            from services.console.simulate import run
-
-            return run(words[1:])
-        options = _parser(words[0] if words else "").parse_args(words)
-        return int(options.run(options))
+        return _carry_out(words)
     except Misconfigured as error:
         return _fault(error, 2)
     except KioskError as error:
@@ -83,6 +75,30 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:  # `kiosk ls | head`
         sys.stderr.close()
         return 0
+
+
+def _carry_out(words: Sequence[str]) -> int:
+    called = words[0] if words else ""
+    if not words and sys.stdin.isatty() and sys.stdout.isatty():
+        from services.console.menu import choose
+
+        return choose(main)
+    if called in CLIENT:
+        return _client(words)
+    if called == "simulate":
+        from services.console.simulate import run
+
+        return run(words[1:])
+    if called and not called.startswith("-") and called not in _NAMES:
+        raise Misconfigured(_unknown(called))
+    options = _parser(called).parse_args(words)
+    return int(options.run(options))
+
+
+def _unknown(word: str) -> str:
+    near = difflib.get_close_matches(word, _NAMES, 1)
+    meant = f" Did you mean `kiosk {near[0]}`?" if near else ""
+    return f"There is no command {word!r}.{meant} All of them: {', '.join(sorted(_NAMES))}."
 
 
 def _first(group: BaseException) -> BaseException:

@@ -36,10 +36,10 @@ def main(options: argparse.Namespace) -> int:
         raise InvalidInput(f"--hours is {options.hours:g}; it must be more than 0.")
     division = asyncio.run(_divided(options))
     rows = sorted(_sums(division, options.by).items(), key=lambda item: -item[1])
-    shown = [(name, f"{money:.4f}", _percent(money, division.total)) for name, money in rows]
-    shown += [("idle", f"{division.idle:.4f}", _percent(division.idle, division.total))]
+    shown = [(name, f"{money:.6f}", _percent(money, division.total)) for name, money in rows]
+    shown += [("idle", f"{division.idle:.6f}", _percent(division.idle, division.total))]
     output.table(f"Costs of the last {options.hours:g} h", (options.by, "cost", "share"), shown)
-    output.say(f"\nBill: {division.total:.4f}")
+    output.say(f"\nBill: {division.total:.6f}")
     if warning := load(options.prices).warning():
         output.say(warning)
     return 0

@@ -30,6 +30,7 @@ ENTRIES = (
     Entry("Benchmark", ("benchmark",), (("Which file?", ""), ("How many jobs?", "--count"))),
     Entry("Make an API key", ("keys", "create"), (("What is it for?", ""),)),
     Entry("Forward a cluster's dashboards", ("forward",)),
+    Entry("See how a cluster is", ("cluster", "status"), (("Its name?", ""), ("Google Cloud project?", "--project"))),
     Entry("Create a cluster", ("cluster", "create"), (("Its name?", ""), ("Google Cloud project?", "--project"))),
     Entry("Destroy a cluster", ("cluster", "destroy"), (("Its name?", ""), ("Google Cloud project?", "--project"))),
     Entry(
@@ -52,12 +53,13 @@ def choose(run: Run, ask: Ask = input) -> int:
             if answer in ("q", "quit", "exit", ""):
                 return 0
             words = _words(answer, ask)
+            if words:
+                output.say(f"\n$ kiosk {shlex.join(words)}\n")
+                _carry_out(run, words)
+                ask("\nEnter shows the menu again. ")  # or it would push what was just said off the screen
         except (EOFError, KeyboardInterrupt):
             output.say()
             return 0
-        if words:
-            output.say(f"\n$ kiosk {shlex.join(words)}\n")
-            _carry_out(run, words)
 
 
 def _carry_out(run: Run, words: Sequence[str]) -> None:

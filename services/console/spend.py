@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from services.console import output
@@ -61,7 +62,7 @@ def show(spend: dict[str, Any]) -> None:
     output.say()
     output.table(
         f"Use of the last {spend['days']} days (today)",
-        ("owner", "jobs", "GPU hours", "CPU hours", "GB moved", "worth"),
+        ("owner", "jobs", "GPU time", "CPU time", "GB moved", "worth"),
         [_row(row) for row in spend["owners"]],
     )
     if spend["prices"] is None:
@@ -71,8 +72,15 @@ def show(spend: dict[str, Any]) -> None:
 
 
 def _row(row: dict[str, Any]) -> tuple[object, ...]:
-    def both(name: str, scale: float = 1.0, form: str = ".4f") -> str:
+    def both(name: str, told: Callable[[float], str]) -> str:
         values = [row[span][name] for span in ("sum", "today")]
-        return "-" if None in values else "{} ({})".format(*(format(value / scale, form) for value in values))
+        return "-" if None in values else "{} ({})".format(*map(told, values))
 
-    return row["owner"], row["jobs"], both("gpu_hours"), both("cpu_hours"), both("bytes", 1e9, ".3f"), both("cost")
+    hours = [both(name, lambda value: output.duration(3600 * value)) for name in ("gpu_hours", "cpu_hours")]
+    return (
+        row["owner"],
+        row["jobs"],
+        *hours,
+        both("bytes", lambda value: f"{value / 1e9:.3f}"),
+        both("cost", "{:.4f}".format),
+    )

@@ -144,13 +144,31 @@ def _find_python() -> str:
         raise Unavailable(f"The Triton server needs glibc 2.35 or newer, and this machine has {name} {version}.")
     if f"{sys.version_info.major}.{sys.version_info.minor}" in PYTHONS:
         return str(getattr(sys, "_base_executable", sys.executable))
-    found = next((path for v in PYTHONS if (path := shutil.which(f"python{v}"))), None)
+    found = next(filter(_makes_environments, _beside()), None)
     if found is None:
         raise Unavailable(
             f"The Triton server needs Python 3.11 or 3.12 beside this Python {platform.python_version()}; "
             "models run in process here."
         )
     return found
+
+
+def _beside() -> Iterator[str]:
+    """Other Pythons of the right versions: on PATH, then where pyenv or uv keep this one."""
+    for version in PYTHONS:
+        if path := shutil.which(f"python{version}"):
+            yield path
+        yield from map(str, sorted(Path(sys.base_prefix).parent.glob(f"*{version}*/bin/python{version}")))
+
+
+def _makes_environments(python: str) -> bool:
+    """Whether a Python is really there (pyenv puts names on PATH that only complain) and has what venv needs."""
+    try:
+        return (
+            subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True, check=False).returncode == 0
+        )
+    except OSError:
+        return False
 
 
 def _run(command: list[str]) -> None:

@@ -82,7 +82,9 @@ def read(path: Path) -> Result:
 
 
 def _lack(error: Exception) -> str:
-    return f"the field {error}" if isinstance(error, KeyError) else f"the form of one ({error})"
+    if isinstance(error, KeyError):
+        return f"the field {error}"
+    return "JSON" if isinstance(error, ValueError) else f"the form of one ({error})"
 
 
 def _gpus(name: str, raw: dict[str, Any]) -> int | None:

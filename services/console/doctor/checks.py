@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
@@ -92,7 +92,7 @@ async def storage(url: str, settings: StorageSettings) -> list[Finding]:
     found = [ok("storage", f"{url} can be written and read")]
     parts = urlsplit(url)
     if parts.scheme == "file":
-        found += room(Path(parts.path))
+        found += room(Path(unquote(parts.path)))
     return found
 
 

@@ -21,17 +21,19 @@ Show = Callable[[Line], None]
 
 
 def files(folder: Path, services: Sequence[str]) -> dict[str, Path]:
-    """Return the log files of services, or of all.
+    """Return the log files of services, or of all; none where nothing ever ran.
 
     Raises:
         InvalidInput: a service has none.
     """
     found = {path.stem: path for path in sorted(folder.glob("*.log"))}
+    if not found:
+        return {}
     # The autoscaler starts the consumers, so their lines are in its file.
     wanted = {"autoscaler" if name == "consumer" else name for name in services}
     missing = sorted(wanted - found.keys())
     if missing:
-        known = ", ".join(sorted({*found, "consumer"})) if found else "none"
+        known = ", ".join(sorted({*found, "consumer"}))
         raise InvalidInput(f"There is no log of {missing[0]!r} in {folder}; there are: {known}.")
     return {name: path for name, path in found.items() if not wanted or name in wanted}
 

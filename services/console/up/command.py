@@ -47,7 +47,7 @@ def _settings(options: argparse.Namespace) -> UpSettings:
     try:
         return UpSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        wrong = "; ".join(f"KIOSK_{e['loc'][0]!s}".upper() + f": {e['msg']}" for e in error.errors(include_input=False))
         raise Misconfigured(f"These settings are wrong: {wrong}.") from error
 
 

@@ -173,6 +173,8 @@ class Keeper:
         while True:
             self.last_problem = await self.part.problem()
             if not self.last_problem:
+                if self._was_ready:
+                    self._report(f"{self.part.name} works again")
                 self._was_ready = True
                 self.ready.set()
                 return

@@ -53,7 +53,7 @@ def kiosk(
         "KIOSK_PYTHON": sys.executable,
         "KIOSK_REDIS__URL": redis_server.url,
         "KIOSK_REDIS__PREFIX": prefix,
-        "KIOSK_STORAGE__URL": (tmp_path / "storage").as_uri(),
+        "KIOSK_STORAGE__URL": (tmp_path / "my storage").as_uri(),
         "KIOSK_DATA": str(tmp_path / "data"),
     }
     return Console(environment, monkeypatch, capsys)
@@ -130,7 +130,7 @@ async def test_status_tells_what_owners_spent(kiosk: Console, store: JobStore) -
         "cost": pytest.approx(worth),
     }
     told = await kiosk("status", **machines)
-    assert re.search(rf"^ann +2 +1.5000 .*{worth:.4f}", told, re.MULTILINE)
+    assert re.search(rf"^ann +2 +1 h 30 min .*{worth:.4f}", told, re.MULTILINE)
     assert "prices are of June 2019" in told
     assert "KIOSK_COST__GPU_MACHINE" in await kiosk("status")
     machines["KIOSK_COST__CPU_MACHINE"] = "e9-huge-1"
@@ -156,6 +156,7 @@ async def test_the_doctor_names_what_is_wrong_and_what_to_do(kiosk: Console, sto
     assert "appendonly is 'no'" in " ".join(finding["sentence"] for finding in told)
     assert ("frontend", "ok") in by_part
     assert ("storage", "ok") in by_part
+    assert any("are free in" in finding["sentence"] and "my storage" in finding["sentence"] for finding in told)
     assert all(finding["remedy"] for finding in told if finding["state"] != "ok")
 
 

@@ -53,6 +53,8 @@ def test_kiosk_alone_is_a_menu(tmp_path: Path) -> None:
     assert "Start the suite on this machine" in terminal.seen
     terminal.type("2\n")
     terminal.until("No suite runs with the data in")
+    terminal.until("Enter shows the menu again.")
+    terminal.type("\n")
     terminal.seen = ""
     terminal.until("Which? ")
     terminal.type("q\n")

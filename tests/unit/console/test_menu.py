@@ -29,7 +29,7 @@ def play(*answers: str) -> list[list[str]]:
 
 
 def test_choices_become_commands() -> None:
-    assert play("2", "3", "cells.tif", "out", "q", "2") == [["status"], ["submit", "cells.tif", "--out", "out"]]
+    assert play("2", "", "3", "cells.tif", "out", "", "q", "2") == [["status"], ["submit", "cells.tif", "--out", "out"]]
 
 
 def test_what_is_not_on_the_menu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,7 +42,7 @@ def test_the_end_of_the_input_leaves() -> None:
 
 
 def test_a_command_that_refuses_its_words_does_not_end_the_menu() -> None:
-    answers = iter(["1", "q"])
+    answers = iter(["1", "", "q"])
 
     def refuse(_words: Sequence[str]) -> int:
         raise SystemExit(2)

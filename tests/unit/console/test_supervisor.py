@@ -89,6 +89,7 @@ async def test_a_part_that_dies_is_started_again(tmp_path: Path) -> None:
         keeper.kill()
     await until(lambda: begun() == 6)
     assert any("frail was ended by SIGKILL; starting it again" in line for line in said)
+    assert "frail works again" in said
     assert said.count("READY") == 1
     supervisor.stopping.set()
     assert await running == 0

@@ -48,10 +48,28 @@ def test_an_old_c_library_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_a_newer_python_looks_for_one_beside_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "version_info", Version(3, 14, 0))
     monkeypatch.setattr(shutil, "which", lambda _name: None)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "3.14.0"))
     with pytest.raises(environment.Unavailable, match=r"needs Python 3\.11 or 3\.12 beside this Python"):
         environment.make(tmp_path / "venv")
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if name == "python3.11" else None)
-    assert environment._find_python() == "/usr/bin/python3.11"
+    good, bad = program(tmp_path / "python3.11", 0), program(tmp_path / "python3.12", 127)
+    monkeypatch.setattr(shutil, "which", {"python3.11": good, "python3.12": bad}.get)
+    assert environment._find_python() == good
+
+
+def test_a_name_that_only_complains_is_no_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As pyenv puts python3.12 on PATH while another version is chosen; the real one lies beside ours."""
+    monkeypatch.setattr(sys, "version_info", Version(3, 13, 0))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "3.13.0"))
+    monkeypatch.setattr(shutil, "which", {"python3.12": program(tmp_path / "shims" / "python3.12", 127)}.get)
+    real = program(tmp_path / "3.12.1" / "bin" / "python3.12", 0)
+    assert environment._find_python() == real
+
+
+def program(path: Path, code: int) -> str:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(f"#!/bin/sh\nexit {code}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def test_the_command_exits_with_the_code_that_the_supervisor_knows(
