@@ -52,8 +52,8 @@ class Engine:
 
 
 ENGINES = (
-    Engine("CellKiosk", "ours.py", jobs=60_000),
-    Engine("SAQ", "saq_program.py", ("saq[redis,hiredis]", "uvloop")),
+    Engine("CellKiosk", "ours.py", jobs=150_000),
+    Engine("SAQ", "saq_program.py", ("saq[redis,hiredis]", "uvloop", "typing_extensions")),
     Engine("streaq", "streaq_program.py", ("streaq", "uvloop"), jobs=20_000),
     Engine("taskiq", "taskiq_program.py", ("taskiq", "taskiq-redis", "hiredis", "uvloop"), jobs=20_000),
     Engine("dramatiq", "dramatiq_program.py", ("dramatiq[redis]", "hiredis"), bulk=False),
