@@ -28,10 +28,10 @@ SEED = 900_000_000  # far from what training uses
 REPORTED = 950_000_000  # scenes that no setting was chosen on either, for the figures of the docs
 SIDE = 384
 FOREGROUND = (0.5, 0.6, 0.7)
-SMOOTHING = (1.0, 1.5, 2.0)
-HEIGHTS = (0.12, 0.18, 0.24, 0.32)
+SMOOTHING = (0.7, 1.0, 1.5)
+HEIGHTS = (0.04, 0.08, 0.12, 0.18, 0.24)
 SIZES = (25.0, 40.0)
-DIAMETERS = (14.0, 18.0, 22.0)
+DIAMETERS = (14.0, 16.0, 18.0, 20.0, 22.0, 25.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from services.triton.training.nuclei import Scene, draw_look, expose, fill, smooth_noise
 
+DIAMETERS = (9.0, 24.0)  # mean of the nuclei of a scene, in pixels at the model's scale
+
 Image = NDArray[np.float32]
 
 
-def cells_scene(rng: np.random.Generator, size: int, diameter: tuple[float, float] = (9.0, 24.0)) -> Scene:
+def cells_scene(rng: np.random.Generator, size: int, diameter: tuple[float, float] = DIAMETERS) -> Scene:
     """A scene of ``size`` x ``size`` pixels, of cells whose nuclei have a mean diameter within ``diameter`` pixels.
 
     Channels: nuclear, membrane or cytoplasm. Labels: whole cells, nuclei.

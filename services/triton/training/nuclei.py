@@ -7,11 +7,16 @@ sensor. The truth is the label image of the shapes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+MARGIN = 16  # pixels around a scene whose light reaches into it
+PATIENCE = 6  # nuclei without a place in a row before a scene counts as full
+DIAMETERS = (11.0, 36.0)  # mean of a scene, in pixels at the model's scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +42,20 @@ class Look:
     texture: float  # depth of the texture inside a nucleus
     overlap: float  # largest share of a nucleus that may lie under others
     cluster: float  # chance that a nucleus is put beside an earlier one
+    folded: float  # chance that a nucleus is bent or notched
+    dim: float  # chance that a nucleus is many times dimmer than the others
 
 
-def nuclei_scene(rng: np.random.Generator, size: int, diameter: tuple[float, float] = (13.0, 40.0)) -> Scene:
+def nuclei_scene(rng: np.random.Generator, size: int, diameter: tuple[float, float] = DIAMETERS) -> Scene:
     """A scene of ``size`` x ``size`` pixels, of nuclei with a mean diameter within ``diameter`` pixels."""
     look = draw_look(rng, diameter)
-    labels = np.zeros((size, size), np.int32)
-    light = np.zeros((size, size), np.float32)
+    side = size + 2 * MARGIN
+    labels = np.zeros((side, side), np.int32)
+    light = np.zeros((side, side), np.float32)
     if rng.random() > 0.04:  # a few scenes stay empty, so that noise is not taken for nuclei
         fill(rng, look, labels, light)
-    return Scene(expose(rng, light, look)[np.newaxis], labels[np.newaxis])
+    inside = slice(MARGIN, MARGIN + size)
+    return Scene(expose(rng, light, look)[np.newaxis, inside, inside], labels[np.newaxis, inside, inside].copy())
 
 
 def draw_look(rng: np.random.Generator, diameter: tuple[float, float]) -> Look:
@@ -59,7 +68,9 @@ def draw_look(rng: np.random.Generator, diameter: tuple[float, float]) -> Look:
         contrast=float(rng.choice([0.15, 0.4, 0.8], p=[0.3, 0.4, 0.3]) * rng.uniform(0.7, 1.3)),
         texture=float(rng.uniform(0.0, 0.45)),
         overlap=float(rng.choice([0.0, 0.06, 0.15], p=[0.3, 0.4, 0.3])),
-        cluster=float(rng.uniform(0.1, 0.85)),
+        cluster=float(rng.uniform(0.1, 0.9)),
+        folded=float(rng.choice([0.05, 0.25, 0.6], p=[0.4, 0.35, 0.25])),
+        dim=float(rng.choice([0.0, 0.15, 0.4], p=[0.7, 0.2, 0.1])),
     )
 
 
@@ -68,67 +79,74 @@ def fill(rng: np.random.Generator, look: Look, labels: NDArray[np.int32], light:
     size = labels.shape[0]
     cover = rng.uniform(0.03, 0.6) * size * size
     centres: list[tuple[float, float, float]] = []
-    covered, number = 0.0, 0
-    for _ in range(int(4 * cover / (0.6 * look.diameter**2)) + 4):
-        if covered > cover:
-            break
+    covered, number, failed = 0.0, 0, 0
+    while covered < cover and failed < PATIENCE:
         mitotic = rng.random() < 0.06
         turn = rng.uniform(0, 2 * np.pi)
         mask = _shape(rng, look, mitotic, turn)
         radius = float(np.sqrt(mask.sum() / np.pi))
-        y, x = _place(rng, look, centres, radius, size)
-        places = [(y, x)]
-        if mitotic and rng.random() < 0.5:  # anaphase: a second plate, parallel to the first
-            gap = radius * rng.uniform(1.3, 3.5)
-            places.append((y + gap * np.cos(turn), x - gap * np.sin(turn)))
-        for place in places:
+        places = _places(rng, look, centres, radius, size)
+        for place in places:  # the first that is free
             drawn = _draw(rng, look, labels, light, mask, place, number + 1, mitotic)
             if drawn:
                 number += 1
                 covered += drawn
                 centres.append((*place, radius))
+                failed = 0
+                break
+        else:
+            failed += 1
+            continue
+        if mitotic and rng.random() < 0.5:  # anaphase: a second plate, parallel to the first
+            gap = radius * rng.uniform(1.3, 3.5)
+            other = (place[0] + gap * np.cos(turn), place[1] - gap * np.sin(turn))
+            drawn = _draw(rng, look, labels, light, mask, other, number + 1, mitotic)
+            number, covered = number + int(drawn > 0), covered + drawn
 
 
-def _place(
+def _places(
     rng: np.random.Generator, look: Look, centres: list[tuple[float, float, float]], radius: float, size: int
-) -> tuple[float, float]:
-    if centres and rng.random() < look.cluster:
-        y, x, other = centres[int(rng.integers(len(centres)))]
-        angle, gap = rng.uniform(0, 2 * np.pi), rng.uniform(0.78, 1.1) * (radius + other)
-        return y + gap * np.sin(angle), x + gap * np.cos(angle)
-    return float(rng.uniform(-radius, size + radius)), float(rng.uniform(-radius, size + radius))
+) -> list[tuple[float, float]]:
+    """Where to try a nucleus: anywhere, or ever farther from an earlier one, so that the first free place touches."""
+    if not centres or rng.random() >= look.cluster:
+        return [(float(rng.uniform(-radius, size + radius)), float(rng.uniform(-radius, size + radius)))]
+    y, x, other = centres[int(rng.integers(len(centres)))]
+    angle = rng.uniform(0, 2 * np.pi)
+    gaps = (rng.uniform(0.55, 1.1) + 0.05 * np.arange(12)) * (radius + other)
+    return [(float(y + gap * np.sin(angle)), float(x + gap * np.cos(angle))) for gap in gaps]
 
 
 def _shape(rng: np.random.Generator, look: Look, mitotic: bool, turn: float) -> NDArray[np.bool_]:
     """One outline as a filled mask: an ellipse with a wavy radius, sometimes bent; a bar when in mitosis."""
-    radius = max(3.0, look.diameter / 2 * np.exp(rng.normal(0, look.spread)))
+    radius = max(3.0, look.diameter / 2 * math.exp(rng.normal(0, look.spread)))
     ratio = 1 + abs(rng.normal(0, 0.35))
     if mitotic:
         radius, ratio = max(3.0, radius * 0.65), rng.uniform(1.6, 3.0)
-    a, b = radius * np.sqrt(ratio), radius / np.sqrt(ratio)
+    a, b = radius * math.sqrt(ratio), radius / math.sqrt(ratio)
     reach = int(np.ceil(a * 1.7)) + 2
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-    u, v = x * np.cos(turn) + y * np.sin(turn), -x * np.sin(turn) + y * np.cos(turn)
-    if rng.random() < 0.35:
-        v = v + rng.uniform(-0.7, 0.7) * u * u / a  # a bean
+    cosine, sine = math.cos(turn), math.sin(turn)  # NumPy's own numbers would make all of it float64
+    u, v = x * cosine + y * sine, y * cosine - x * sine
+    if rng.random() < look.folded:
+        v = v + rng.uniform(-0.7, 0.7) / a * u * u  # a bean
     angle = np.arctan2(v / b, u / a)
     wave = np.ones_like(u)
     for order in (2, 3, 4, 5):
         depth = rng.normal(0, 0.09 * (1 - look.roundness) * 2 / order + 0.012)
-        wave += depth * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
-    if not mitotic and rng.random() < 0.3:
+        wave += depth * np.cos(order * angle + rng.uniform(0, 2 * math.pi))
+    if not mitotic and rng.random() < look.folded:
         wave *= _notches(rng, angle)
     return np.asarray((u / a) ** 2 + (v / b) ** 2 <= wave**2)
 
 
 def _notches(rng: np.random.Generator, angle: NDArray[np.float32]) -> NDArray[np.float32]:
     """Dents of an outline, of one nucleus all the same: a kidney with one, a peanut with two."""
-    first = rng.choice([0.5, 1.5]) * np.pi + rng.normal(0, 0.4)  # on a long side
+    first = float(rng.choice([0.5, 1.5])) * math.pi + rng.normal(0, 0.4)  # on a long side
     depth, width = rng.uniform(0.08, 0.35), rng.uniform(0.25, 0.6)
     result = np.ones_like(angle)
-    for place in (first, first + np.pi + rng.normal(0, 0.3))[: 1 + int(rng.random() < 0.3)]:
-        away = np.angle(np.exp(1j * (angle - place)))
-        result -= (depth * np.exp(-((away / width) ** 2))).astype(np.float32)
+    for place in (first, first + math.pi + rng.normal(0, 0.3))[: 1 + int(rng.random() < 0.3)]:
+        away = (angle - place + math.pi) % (2 * math.pi) - math.pi
+        result -= depth * np.exp(-((away / width) ** 2))
         depth *= 0.6
     return result
 
@@ -169,6 +187,8 @@ def _profile(rng: np.random.Generator, look: Look, mask: NDArray[np.bool_], mito
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     dome = (depth / max(float(depth.max()), 1.0)) ** rng.uniform(0.05, 0.7)
     bright = np.exp(rng.normal(0, look.contrast)) * (rng.uniform(1.5, 7) if mitotic else 1)
+    if rng.random() < look.dim:
+        bright *= np.exp(rng.uniform(np.log(0.06), np.log(0.5)))
     grain = smooth_noise(rng, mask.shape, max(1.0, look.diameter * rng.uniform(0.05, 0.2)))
     texture = np.clip(1 + look.texture * grain, 0.15, 2.5)
     if rng.random() < 0.35:  # nucleoli: dark or bright spots
@@ -204,7 +224,7 @@ def expose(rng: np.random.Generator, light: NDArray[np.float32], look: Look) -> 
     if rng.random() < 0.5:  # nuclei out of focus that are not in the truth
         for _ in range(int(rng.integers(1, 4))):
             image += rng.uniform(0.03, 0.15) * _blob(rng, size, look.diameter * rng.uniform(0.6, 1.5))
-    if rng.random() < 0.3:
+    if rng.random() < 0.5:
         image += _ghosts(rng, light, look)
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(1, 8))):  # debris: small and bright, dots and fibres
@@ -224,18 +244,18 @@ def _blob(rng: np.random.Generator, size: int, width: float) -> NDArray[np.float
 
 
 def _ghosts(rng: np.random.Generator, light: NDArray[np.float32], look: Look) -> NDArray[np.float32]:
-    """Nuclei so dim beside the others, up to 2 % of them, that people do not count them: not in the truth."""
+    """Nuclei so dim beside the others, up to 4 % of them, that people do not count them: not in the truth."""
     image = np.zeros_like(light)
     typical = float(np.median(light[light > 0])) if (light > 0).any() else 0.0
     size = light.shape[0]
-    for _ in range(int(rng.integers(1, 5))):
+    for _ in range(int(rng.integers(1, 8))):
         mask = _shape(rng, look, False, rng.uniform(0, 2 * np.pi)).astype(np.float32)
         top, left = (int(rng.integers(-mask.shape[0] // 2, size - mask.shape[0] // 2)) for _ in range(2))
         y0, x0 = max(top, 0), max(left, 0)
         y1, x1 = min(top + mask.shape[0], size), min(left + mask.shape[1], size)
         image[y0:y1, x0:x1] += mask[y0 - top : y1 - top, x0 - left : x1 - left]
     blurred = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.float32)
-    return blurred * np.float32(typical * rng.uniform(0.002, 0.02))
+    return blurred * np.float32(typical * rng.uniform(0.002, 0.04))
 
 
 def _debris(rng: np.random.Generator, size: int, diameter: float) -> NDArray[np.float32]:

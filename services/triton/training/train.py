@@ -9,23 +9,27 @@ Needs torch and onnx besides the model server's own environment; the seed makes 
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import multiprocessing
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from services.triton.training.scenes import GENERATORS
+from services.triton.training.scenes import GENERATORS, scene_at
 from services.triton.training.targets import border_weight, inner_distance
 from services.triton.training.unet import UNet, read_folded
+from shared.dense.normalise import rescale
 
-SCENE = 256  # pixels along a side
+SCENE = 192  # pixels along a side, at the model's scale
 PER_KIND = 3  # planes of truth for each kind of object: inner distance, foreground, weight
+MEMORY = 0.998  # what the averaged weights keep of themselves at a step
 
 
 def main() -> None:
@@ -33,60 +37,86 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     began = time.monotonic()
-    data, channels = make_set(options.model, options.scenes, options.seed, options.threads)
+    data, channels = make_set(options.model, options.scenes, options.seed, options.workers)
     print(f"{options.scenes} scenes made in {time.monotonic() - began:.0f} s", flush=True)
     net = UNet(channels, (data.shape[1] - channels) // PER_KIND).to(memory_format=torch.channels_last)
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters", flush=True)
     if options.start:
         read_folded(net, options.start)
-    train(net, data, options)
-    export(net, options.out)
+    export(train(net, data, options), options.out)
 
 
-def make_set(model: str, scenes: int, seed: int, workers: int) -> tuple[NDArray[np.float32], int]:
-    """Scenes with their truth: float32 (scenes, C + 3 K, SCENE, SCENE), and C.
+def make_set(model: str, scenes: int, seed: int, workers: int) -> tuple[NDArray[np.float16], int]:
+    """Scenes with their truth: float16 (scenes, C + 3 K, SCENE, SCENE), and C.
 
-    The channels, then for each kind of object its inner distance, foreground and weight.
+    The channels, with intensities of 0 to 1 in the product's window, then for each kind of object its inner distance,
+    foreground and weight.
     """
     seeds = range(seed * 1_000_000, seed * 1_000_000 + scenes)
+    cv2.setNumThreads(1)  # threads of OpenCV do not survive a fork
     first = GENERATORS[model](np.random.default_rng(0), SCENE)
     with multiprocessing.get_context("fork").Pool(workers) as pool:
         return np.stack(list(pool.imap(functools.partial(_make_one, model), seeds, 8))), len(first.channels)
 
 
-def _make_one(model: str, seed: int) -> NDArray[np.float32]:
-    scene = GENERATORS[model](np.random.default_rng(seed), SCENE)
-    parts = [*scene.channels]
-    for labels in scene.labels:
+def _make_one(model: str, seed: int) -> NDArray[np.float16]:
+    """A scene, half of the time of another pixel size and brought to the model's as the product does it."""
+    rng = np.random.default_rng(seed)
+    zoom = float(np.exp(rng.uniform(np.log(0.5), np.log(1.6)))) if rng.random() < 0.5 else 1.0
+    scene = scene_at(model, rng, round(SCENE / zoom), zoom)
+    parts = []
+    for channel in scene.channels:
+        low, high = np.percentile(channel, [1, 99.8])
+        resized = rescale(channel[..., np.newaxis], SCENE / channel.shape[0])[..., 0]
+        parts.append(np.clip((resized - low) / max(high - low, 1e-6), -1, 30))
+    for fine in scene.labels:
+        # float32 holds the numbers exactly; OpenCV resizes no int32
+        labels = cv2.resize(fine.astype(np.float32), (SCENE, SCENE), interpolation=cv2.INTER_NEAREST_EXACT)
+        labels = labels.astype(np.int32)
         parts += [inner_distance(labels), (labels > 0).astype(np.float32), border_weight(labels)]
-    return np.stack(parts)
+    return np.stack(parts).astype(np.float16)
 
 
-def train(net: UNet, data: NDArray[np.float32], options: argparse.Namespace) -> None:
-    """Train until the steps or the minutes are used up; the rate rises, then falls to zero as a cosine of that."""
+def train(net: UNet, data: NDArray[np.float16], options: argparse.Namespace) -> UNet:
+    """Train until the steps or the minutes are used up; returns the network with its weights averaged over the steps.
+
+    The rate rises, then falls to zero as a cosine of what is used up.
+    """
     rng = np.random.default_rng(options.seed)
     optimiser = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=1e-3)
-    channels = net.down[0][0].in_channels
+    channels = net.stem.in_channels
+    mean: UNet = copy.deepcopy(net).eval()
     began, step, losses, saved = time.monotonic(), 0, [], 0.0
     _learn(net, frozen=bool(options.start))
     while (share := max(step / options.steps, (time.monotonic() - began) / (60 * options.minutes))) < 1:
         for group in optimiser.param_groups:
             group["lr"] = options.rate * min(1.0, step / 100 + 0.01) * 0.5 * (1 + np.cos(np.pi * share))
         image, truth = _batch(rng, data, channels, options)
-        loss = _loss(net.logits(image), truth)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net.logits(image)
+        loss = _loss(logits.float(), truth)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         optimiser.step()
-        losses.append(loss.item())
         step += 1
+        _follow(mean, net, min(MEMORY, step / (step + 10)))
+        losses.append(loss.item())
         if step % 50 == 0:
             spent = time.monotonic() - began
             print(f"{share:6.1%}  step {step:5d}  loss {np.mean(losses[-50:]):.4f}  {spent:.0f} s", flush=True)
-        if share - saved > 0.15:
+        if share - saved > 0.1:
             saved = share
-            export(net, options.out)
-            _learn(net, frozen=bool(options.start))
+            export(mean, options.out)
+    return mean
+
+
+def _follow(mean: UNet, net: UNet, memory: float) -> None:
+    """Move the averaged weights and statistics a little towards those of ``net``."""
+    with torch.no_grad():
+        for ours, theirs in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
+            if ours.is_floating_point():
+                ours.lerp_(theirs, 1 - memory)
 
 
 def _learn(net: UNet, *, frozen: bool) -> None:
@@ -98,28 +128,29 @@ def _learn(net: UNet, *, frozen: bool) -> None:
 
 
 def _batch(
-    rng: np.random.Generator, data: NDArray[np.float32], channels: int, options: argparse.Namespace
+    rng: np.random.Generator, data: NDArray[np.float16], channels: int, options: argparse.Namespace
 ) -> tuple[Tensor, Tensor]:
-    """Random crops, turned and mirrored, with random intensity windows: image and truth."""
+    """Random scenes, turned and mirrored, with random intensity windows and noise: image and truth."""
     crops = []
     for index in rng.integers(len(data), size=options.batch):
-        y, x = rng.integers(SCENE - options.crop + 1, size=2)
-        crop = data[index, :, y : y + options.crop, x : x + options.crop]
-        crop = np.rot90(crop, int(rng.integers(4)), (1, 2))
+        crop = np.rot90(data[index], int(rng.integers(4)), (1, 2)).astype(np.float32)
         crop = crop[:, :, ::-1] if rng.random() < 0.5 else crop
-        seen = [_window(rng, crop[c], data[index, c]) for c in range(channels)]
+        seen = [_vary(rng, crop[c]) for c in range(channels)]
         crops.append(np.concatenate((np.stack(seen), crop[channels:])))
     batch = torch.from_numpy(np.stack(crops))
     return batch[:, :channels].contiguous(memory_format=torch.channels_last), batch[:, channels:]
 
 
-def _window(rng: np.random.Generator, crop: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map intensities to 0..1 as the product does, with a window that is sometimes too narrow or too wide."""
-    low, high = np.percentile(whole[::2, ::2], [1, 99.8])
-    span = max(high - low, 1e-6)
-    low = low + rng.normal(0, 0.03) * span
-    high = low + span * np.exp(rng.normal(0, 0.3))
-    return np.asarray(np.sqrt(np.clip((crop - low) / (high - low), 0, 1)), np.float32)
+def _vary(rng: np.random.Generator, unit: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the network reads of a plane: with a window too narrow or too wide, often with more noise or blur."""
+    low = rng.normal(0, 0.03)
+    high = low + np.exp(rng.normal(0, 0.3))
+    if rng.random() < 0.2:
+        unit = cv2.GaussianBlur(unit, (0, 0), rng.uniform(0.3, 1.2))
+    if rng.random() < 0.3:
+        unit = unit + rng.uniform(0, 0.08) * rng.standard_normal(unit.shape, np.float32)
+    unit = np.clip((unit - low) / (high - low), 0, 1)
+    return np.asarray(unit ** (0.5 * np.exp(rng.normal(0, 0.15))), np.float32)
 
 
 def _loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -144,7 +175,7 @@ def _loss_of_kind(logits: Tensor, truth: Tensor) -> Tensor:
 def export(net: UNet, out: Path) -> None:
     """Write ``net`` as ONNX with a free batch and tile size; batch norms are folded into the convolutions."""
     net.eval()
-    example = torch.zeros(1, net.down[0][0].in_channels, 64, 64)
+    example = torch.zeros(1, net.stem.in_channels, 64, 64)
     axes = {0: "batch", 2: "height", 3: "width"}
     torch.onnx.export(
         net,
@@ -166,10 +197,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crop", type=int, default=192, help="pixels along a side of what the network sees at once")
-    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--scenes", type=int, default=3000)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; one is quickest for so small a network")
+    parser.add_argument("--workers", type=int, default=2, help="processes that make the scenes")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 

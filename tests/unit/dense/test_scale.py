@@ -38,7 +38,7 @@ def disks(diameter: float, side: int = 400) -> NDArray[np.uint16]:
 
 @pytest.mark.parametrize("diameter", [10, 16, 24, 40, 60])
 def test_finds_the_diameter_of_disks(diameter: int) -> None:
-    # the estimate is set for nuclei, whose edges are softer, so disks come out up to a fifth too small
+    # scales lie a third of an octave apart
     assert object_diameter(disks(diameter)) == pytest.approx(diameter, rel=0.25)
 
 
@@ -48,7 +48,7 @@ def test_grows_with_the_objects() -> None:
 
 
 def test_is_right_on_synthetic_nuclei_on_the_whole() -> None:
-    """Half of the scenes are within 20 % of the median diameter, nearly all within a factor of 1.6."""
+    """Half of the scenes are within 18 % of the median diameter, nearly all within a factor of 1.5."""
     ratios = []
     for seed in range(40):
         scene = nuclei_scene(np.random.default_rng(seed), 256)
@@ -57,8 +57,8 @@ def test_is_right_on_synthetic_nuclei_on_the_whole() -> None:
             true = float(np.median(2 * np.sqrt(sizes[sizes > 20] / np.pi)))
             ratios.append(object_diameter(scene.channels[0]) / true)
     away = np.abs(np.log(np.maximum(ratios, 1e-3)))
-    assert np.median(away) < np.log(1.2)
-    assert np.mean(away < np.log(1.6)) > 0.85
+    assert np.median(away) < np.log(1.18)
+    assert np.mean(away < np.log(1.5)) > 0.9
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int16", "float64"])
@@ -74,6 +74,8 @@ def test_takes_any_real_dtype(kind: str) -> None:
         np.full((1, 1), 7, np.uint16),
         np.full((20, 20), np.nan, np.float32),
         np.zeros((3, 200), np.float32),
+        np.random.default_rng(1).normal(100, 5, (200, 200)),  # noise alone
+        np.random.default_rng(1).poisson(3, (200, 200)).astype(np.uint8),
     ],
 )
 def test_says_nothing_where_there_is_nothing(plane: NDArray[np.generic]) -> None:

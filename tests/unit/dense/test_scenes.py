@@ -56,5 +56,6 @@ def test_pixels_between_touching_objects_weigh_most() -> None:
     labels = np.zeros((40, 60), np.int32)
     labels[5:25, 5:25], labels[5:25, 25:50] = 1, 2
     weight = border_weight(labels)
-    assert weight[15, 24] > 3
+    assert weight[15, 24] == pytest.approx(weight.max(), rel=0.05)
+    assert weight[15, 24] > 2.5
     assert weight[35, 55] == pytest.approx(1.0)
