@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MARGIN = 16  # pixels around a scene whose light reaches into it
+FAINTEST = 0.07  # brightness of a nucleus that counts, beside the typical 1; what is below 0.04 does not
 PATIENCE = 6  # nuclei without a place in a row before a scene counts as full
 DIAMETERS = (11.0, 36.0)  # mean of a scene, in pixels at the model's scale
 
@@ -37,6 +38,7 @@ class Look:
 
     diameter: float  # pixels, mean
     spread: float  # relative standard deviation of the diameter
+    stretch: float  # standard deviation of the ratio of length to width, beyond 1
     roundness: float  # 0 = very uneven outlines, 1 = ellipses
     contrast: float  # standard deviation of the logarithm of the brightness
     texture: float  # depth of the texture inside a nucleus
@@ -64,6 +66,7 @@ def draw_look(rng: np.random.Generator, diameter: tuple[float, float]) -> Look:
     return Look(
         diameter=float(np.exp(rng.uniform(low, high))),
         spread=float(rng.uniform(0.08, 0.35)),
+        stretch=float(rng.choice([0.2, 0.4, 0.8], p=[0.3, 0.4, 0.3])),
         roundness=float(rng.uniform(0.2, 1.0)),
         contrast=float(rng.choice([0.15, 0.4, 0.8], p=[0.3, 0.4, 0.3]) * rng.uniform(0.7, 1.3)),
         texture=float(rng.uniform(0.0, 0.45)),
@@ -119,7 +122,7 @@ def _places(
 def _shape(rng: np.random.Generator, look: Look, mitotic: bool, turn: float) -> NDArray[np.bool_]:
     """One outline as a filled mask: an ellipse with a wavy radius, sometimes bent; a bar when in mitosis."""
     radius = max(3.0, look.diameter / 2 * math.exp(rng.normal(0, look.spread)))
-    ratio = 1 + abs(rng.normal(0, 0.35))
+    ratio = 1 + min(abs(rng.normal(0, look.stretch)), 2)
     if mitotic:
         radius, ratio = max(3.0, radius * 0.65), rng.uniform(1.6, 3.0)
     a, b = radius * math.sqrt(ratio), radius / math.sqrt(ratio)
@@ -189,6 +192,7 @@ def _profile(rng: np.random.Generator, look: Look, mask: NDArray[np.bool_], mito
     bright = np.exp(rng.normal(0, look.contrast)) * (rng.uniform(1.5, 7) if mitotic else 1)
     if rng.random() < look.dim:
         bright *= np.exp(rng.uniform(np.log(0.06), np.log(0.5)))
+    bright = max(bright, FAINTEST)
     grain = smooth_noise(rng, mask.shape, max(1.0, look.diameter * rng.uniform(0.05, 0.2)))
     texture = np.clip(1 + look.texture * grain, 0.15, 2.5)
     if rng.random() < 0.35:  # nucleoli: dark or bright spots
@@ -253,9 +257,9 @@ def _ghosts(rng: np.random.Generator, light: NDArray[np.float32], look: Look) ->
         top, left = (int(rng.integers(-mask.shape[0] // 2, size - mask.shape[0] // 2)) for _ in range(2))
         y0, x0 = max(top, 0), max(left, 0)
         y1, x1 = min(top + mask.shape[0], size), min(left + mask.shape[1], size)
-        image[y0:y1, x0:x1] += mask[y0 - top : y1 - top, x0 - left : x1 - left]
-    blurred = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.float32)
-    return blurred * np.float32(typical * rng.uniform(0.002, 0.04))
+        bright = typical * np.exp(rng.uniform(np.log(0.001), np.log(0.04)))
+        image[y0:y1, x0:x1] += bright * mask[y0 - top : y1 - top, x0 - left : x1 - left]
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)), np.float32)
 
 
 def _debris(rng: np.random.Generator, size: int, diameter: float) -> NDArray[np.float32]:
@@ -271,9 +275,9 @@ def _debris(rng: np.random.Generator, size: int, diameter: float) -> NDArray[np.
 
 
 def _sense(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    photons = float(np.exp(rng.uniform(np.log(15), np.log(1500))))
+    photons = float(np.exp(rng.uniform(np.log(15), np.log(20000))))
     counts = rng.poisson(image * photons).astype(np.float32) / photons
-    counts += rng.normal(0, np.exp(rng.uniform(np.log(0.003), np.log(0.09))), image.shape).astype(np.float32)
+    counts += rng.normal(0, np.exp(rng.uniform(np.log(0.0005), np.log(0.09))), image.shape).astype(np.float32)
     if rng.random() < 0.4:  # rescaled or compressed files have correlated noise
         counts = cv2.GaussianBlur(counts, (0, 0), rng.uniform(0.4, 1.0))
     if rng.random() < 0.2:

@@ -38,7 +38,7 @@ def test_a_nucleus_lies_within_its_own_cell() -> None:
         inside = nuclei > 0
         found += int(inside.sum())
         # a bent border may cut off a scrap of a nucleus that touches another
-        assert np.mean(cells[inside] == nuclei[inside]) > 0.97
+        assert (cells[inside] == nuclei[inside]).sum() >= 0.97 * inside.sum()
     assert found
 
 
