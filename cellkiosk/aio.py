@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-from cellkiosk.errors import BadFile, JobCanceled, JobFailed
+from cellkiosk.errors import BadFile, JobCanceled, JobFailed, Refused
 from cellkiosk.events import follow
 from cellkiosk.models import FINAL, Event, File, JobInfo, JobType, event_of, info_of, type_of
 from cellkiosk.results import download, label_images
@@ -99,7 +99,7 @@ class AsyncClient:
         Raises:
             Refused: the job type, the options or the image are not what there is.
         """
-        kind = type or (await self.job_types())[0].name
+        kind = type or await self._default_type()
         file = source if isinstance(source, File) else await self.upload(source, name, progress=progress)
         order = {
             "file": file.key,
@@ -161,6 +161,14 @@ class AsyncClient:
             await queue.put(None)
         except Exception as error:  # noqa: BLE001  # raised again by whoever reads the queue
             await queue.put(error)
+
+    async def _default_type(self) -> str:
+        kinds = await self.job_types()
+        if not kinds:
+            raise Refused(
+                "No worker has told yet what can be done here; try again, or name a job type.", 503, "no-type"
+            )
+        return kinds[0].name
 
     async def job_types(self) -> list[JobType]:
         """Return what can be done here, the default first."""

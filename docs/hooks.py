@@ -16,6 +16,10 @@ ORDER: dict[str, tuple[str, ...]] = {
         "reliability",
         "performance",
         "observability",
+        "events",
+        "storage",
+        "autoscaler",
+        "containers",
     ),
     "Develop": ("developer", "architecture", "custom-job"),
 }

@@ -3,8 +3,9 @@
 Installed as a Python-based backend, so that a model is no more than weights, a card and two lines of config.pbtxt.
 
 Inputs, each with a batch dimension of 1 in front: one of ``uint8``, ``uint16``, ``float32`` (H, W, C), with ``window``
-float32 (C, 2) and ``zoom`` float32 (1); or ``about`` uint8 (1) alone. Outputs: ``maps`` uint8 (K, h, w), or, for
-``about``, ``card`` with the model's card as JSON.
+float32 (C, 2) and ``zoom`` float32 (1); or ``about`` uint8 (1) alone. Outputs: ``maps`` uint8 (K, h, w) and
+``seconds`` float32 (1), the request's part of the time that its batch took; or, for ``about``, ``card`` with the
+model's card as JSON.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class TritonPythonModel:
         config.add_input({"name": "zoom", "data_type": "TYPE_FP32", "dims": [1], "optional": True})
         config.add_input({"name": "about", "data_type": "TYPE_UINT8", "dims": [1], "optional": True})
         config.add_output({"name": "maps", "data_type": "TYPE_UINT8", "dims": [-1, -1, -1]})
+        config.add_output({"name": "seconds", "data_type": "TYPE_FP32", "dims": [1]})
         config.add_output({"name": "card", "data_type": "TYPE_STRING", "dims": [1]})
         config.set_max_batch_size(MAX_BATCH)
         config.set_dynamic_batching()
@@ -83,9 +85,14 @@ class TritonPythonModel:
 
     def _predict(self, waiting: list[tuple[Any, Request]]) -> None:
         left = {place: sender for place, (sender, _) in enumerate(waiting)}
+        since = time.monotonic()
 
         def done(place: int, maps: NDArray[np.uint8]) -> None:
-            _send(left.pop(place), pb.InferenceResponse([pb.Tensor("maps", maps[np.newaxis])]))
+            nonlocal since
+            now = time.monotonic()  # what passed since the last answer is this one's part
+            seconds, since = np.array([[now - since]], np.float32), now
+            tensors = [pb.Tensor("maps", maps[np.newaxis]), pb.Tensor("seconds", seconds)]
+            _send(left.pop(place), pb.InferenceResponse(tensors))
 
         self._spent = 0.0
         try:

@@ -44,6 +44,7 @@ class Replica:
         self.blocks = SharedBlocks(self.client, host)
         self.outstanding = 0
         self.time = SharedTime()
+        self.tells_seconds = True  # an older server does not, until shown otherwise
         self.mending = asyncio.Lock()
         self.mended: dict[str, float] = {}  # model: when it was last reloaded
         self._failures = 0

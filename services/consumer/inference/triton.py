@@ -85,18 +85,23 @@ class TritonServer:
         on_used: OnUsed | None = None,
     ) -> NDArray[np.uint8]:
         kind, others = _kind(block), _small_inputs(window, zoom)
-        outputs = [InferRequestedOutput("maps")]
         headers = {"traceparent": trace} if (trace := current_traceparent()) else None
+        part: list[float] = []
 
         async def ask(replica: Replica, limit: float) -> NDArray[np.uint8]:
             async with replica.blocks.lend(block, kind) as shared:
                 small = block.nbytes < SMALLEST  # copied sooner than a thread is woken
                 image = shared or (_input(block, kind) if small else await asyncio.to_thread(_input, block, kind))
                 inputs = [image, *others]
-                with replica.time.request(on_used):
+                names = ("maps", "seconds") if replica.tells_seconds else ("maps",)
+                outputs = [InferRequestedOutput(name) for name in names]
+                with replica.time.request(part.append):
                     result = await replica.client.infer(
                         model, inputs, version, outputs, client_timeout=limit, headers=headers
                     )
+            if on_used is not None:
+                told = result.as_numpy("seconds")
+                on_used(part[-1] if told is None else float(told.item()))
             maps: NDArray[np.uint8] = result.as_numpy("maps")[0]
             return maps
 
@@ -163,6 +168,8 @@ class TritonServer:
             raise InvalidInput(f"The model server refuses a request as too large: {message}.", code="too-large")
         if "shared memory region" in message:  # the server started again and knows it no more
             replica.blocks.forget()
+        elif "output 'seconds'" in message:
+            replica.tells_seconds = False
         elif code in ("INVALID_ARGUMENT", "UNIMPLEMENTED"):
             raise InvalidInput(message, code="does-not-fit-model")
         elif code == "NOT_FOUND":

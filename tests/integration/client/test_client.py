@@ -138,6 +138,13 @@ async def test_models_and_job_types(client: AsyncClient) -> None:
     assert "scale" in kinds[0].options["properties"]
 
 
+async def test_before_any_worker_has_told_its_types_a_sentence_says_so(served: Served, image: Path) -> None:
+    await served.store.redis.delete(f"{served.store.prefix}types")
+    async with AsyncClient(served.url) as client:
+        with pytest.raises(Refused, match="No worker has told yet what can be done here"):
+            await client.submit(image)
+
+
 async def in_thread(call: Callable[[], R]) -> R:
     return await asyncio.to_thread(call)
 

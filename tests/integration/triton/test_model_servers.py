@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from services.consumer.inference import ModelServer, open_model_server
 from shared.dense import predict, read_card
 from shared.dense.weights import load_net
 from shared.errors import InvalidInput, NotFound
+from tests.fixtures.triton import Triton
 
 NUCLEI = "NuclearSegmentation"
 
@@ -98,3 +103,53 @@ async def test_wrong_dtype_is_named(server: ModelServer) -> None:
 
 async def test_check_is_a_real_inference(server: ModelServer) -> None:
     await server.check(NUCLEI)
+
+
+async def test_two_clients_are_told_their_parts_of_the_servers_time(triton: Triton) -> None:
+    """Each sees the server busy all the time; only the server knows whose it was."""
+    clients = [open_model_server(triton.url) for _ in range(2)]
+    used: list[float] = []
+    try:
+        await asyncio.gather(*(client.card(NUCLEI) for client in clients))
+        began = time.monotonic()
+        requests = [
+            client.predict(NUCLEI, "1", block(), window(), 1.0, timeout=60, on_used=used.append)
+            for client in clients
+            for _ in range(6)
+        ]
+        await asyncio.gather(*requests)
+        elapsed = time.monotonic() - began
+    finally:
+        await asyncio.gather(*(client.aclose() for client in clients))
+    assert len(used) == 12
+    assert all(part > 0 for part in used)
+    assert sum(used) <= elapsed
+
+
+async def test_a_server_that_does_not_tell_seconds_is_watched_instead(
+    triton: Triton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an older server refuses an output that it does not know."""
+    asked: list[list[str]] = []
+    infer = InferenceServerClient.infer
+
+    async def refuse(
+        self: InferenceServerClient, model: str, inputs: Any, version: str, outputs: Any, **how: Any
+    ) -> Any:
+        asked.append([output.name() for output in outputs])
+        if "seconds" in asked[-1]:
+            raise InferenceServerException(
+                f"unexpected inference output 'seconds' for model {model}", "StatusCode.INVALID_ARGUMENT"
+            )
+        return await infer(self, model, inputs, version, outputs, **how)
+
+    monkeypatch.setattr(InferenceServerClient, "infer", refuse)
+    client, used = open_model_server(triton.url), []
+    try:
+        for _ in range(2):
+            await client.predict("Standin", "1", block(), window(), 1.0, timeout=60, on_used=used.append)
+    finally:
+        await client.aclose()
+    assert asked == [["maps", "seconds"], ["maps"], ["maps"]]
+    assert len(used) == 2
+    assert all(part > 0 for part in used)
