@@ -16,6 +16,11 @@ from services.frontend.v1.routes import ROUTES
 from services.frontend.v1.routing import Parameter, Route
 from shared.version import VERSION
 
+#: One event of a stream; what `data` holds is the JSON of a job's event.
+_EVENT = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("event", "id", "data")} | {"retry": {"type": "integer"}},
+}
 _ALWAYS = (401, 403, 429, 503)
 _REASONS = {
     200: "As asked.",
@@ -133,7 +138,7 @@ def _answered(status: int, answer: type[BaseModel] | str) -> dict[str, Any]:
     if not answer:
         return {"description": _REASONS[status]}
     if isinstance(answer, str):
-        schema = {"type": "string"} if answer.startswith("text/") else {"type": "string", "format": "binary"}
+        schema = _EVENT if answer == "text/event-stream" else {"type": "string", "format": "binary"}
         return {"description": _REASONS[status], "content": {answer: {"schema": schema}}}
     return {"description": _REASONS[status], "content": {"application/json": {"schema": _ref(answer)}}}
 

@@ -98,7 +98,7 @@ async def list_mine(request: web.Request) -> web.Response:
     query = request.query
     limit = _limit(query.get("limit", str(_PAGE)))
     status, kind = query.get("status", ""), query.get("type", "")
-    if status and status not in ALL:
+    if "status" in query and status not in ALL:
         raise InvalidInput(f"There is no status {status[:40]!r}; allowed are {', '.join(ALL)}.", code="invalid-field")
     before, after_id = _position(query.get("cursor", ""))
     found: list[Job] = []

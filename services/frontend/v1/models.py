@@ -72,7 +72,10 @@ class ExpiryRequest(_In):
     """When an ended job is forgotten."""
 
     seconds: float | None = Field(
-        ge=0, le=10 * 366 * 86_400, description="s from its end, or from now if it has ended; null keeps it."
+        ge=0,
+        le=10 * 366 * 86_400,
+        strict=True,
+        description="s from its end, or from now if it has ended; null keeps it.",
     )
 
 
