@@ -115,6 +115,7 @@ FRONTEND = (
     one("Events sent", "ops", rate("kiosk_events_total"), "events", about="Changes of jobs told on all streams together."),
     one("Refused", "ops", rate("kiosk_refused_total", "reason") + " or vector(0)", "{{reason}}", about="For want of rights or quota."),
     one("Webhooks", "ops", rate("kiosk_webhooks_total", "outcome") + " or vector(0)", "{{outcome}}", about="Calls to receivers; failed ones are tried again with growing pauses."),
+    one("Connections closed", "ops", rate("kiosk_connections_closed_total", "why") + " or vector(0)", "{{why}}", about="By the guard: a head that comes too slowly, too many that are silent, or too many at all."),
     *process("frontend"),
 )  # fmt: skip
 
