@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aiohttp import ClientSession
 
 from benchmarks.frontend import Server
 from benchmarks.report import Row, row, tell
@@ -139,8 +138,8 @@ def panning(page: Page) -> list[Row]:
     """Pan the picture at its full size, and read the trace."""
     page.run("document.querySelector('.job .thumb').click()")
     page.until(lambda: page.one("#viewer").get_attribute("data-ready") == "yes")
-    page.run("for (let n = 0; n < 4; n += 1) document.getElementById('zoom-in').click()")
-    page.until(lambda: page.run("return parseFloat(document.querySelector('.world').style.transform.slice(6)) > 0.8"))
+    page.run("for (let n = 0; n < 5; n += 1) document.getElementById('zoom-in').click()")
+    page.until(lambda: page.run("return parseFloat(document.querySelector('.world').style.transform.slice(6)) > 0.9"))
     with Trace(page) as trace:
         frames = page.driver.execute_async_script(_PAN, PAN_SECONDS)
     spent = sorted(trace.main_thread_ms())
@@ -157,36 +156,33 @@ class Trace:
     """Chromium's trace of what happens in the context, over the DevTools protocol."""
 
     def __init__(self, page: Page) -> None:
-        self._page = page
+        self._address = page.driver.capabilities["goog:chromeOptions"]["debuggerAddress"]
+        self._runner = asyncio.Runner()
         self._events: list[dict[str, Any]] = []
 
     def __enter__(self) -> Trace:
-        wish = {
-            "categories": "toplevel,disabled-by-default-devtools.timeline,__metadata",
-            "transferMode": "ReturnAsStream",
-        }
-        self._page.driver.get_log("performance")
-        self._page.driver.execute_cdp_cmd("Tracing.start", wish)
+        self._runner.run(self._begin())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._page.driver.execute_cdp_cmd("Tracing.end", {})
-        handle = self._page.until(self._ended)
-        text = []
-        while True:
-            piece = self._page.driver.execute_cdp_cmd("IO.read", {"handle": handle})
-            data = piece["data"]
-            text.append(base64.b64decode(data).decode() if piece.get("base64Encoded") else data)
-            if piece["eof"]:
-                break
-        self._events = json.loads("".join(text))["traceEvents"]
+        with self._runner:
+            self._runner.run(self._end())
 
-    def _ended(self) -> str | None:
-        for entry in self._page.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Tracing.tracingComplete":
-                return str(message["params"]["stream"])
-        return None
+    async def _begin(self) -> None:
+        self._http = ClientSession()
+        async with self._http.get(f"http://{self._address}/json/version") as answer:
+            place = (await answer.json(content_type=None))["webSocketDebuggerUrl"]
+        self._wire = await self._http.ws_connect(place, max_msg_size=0)
+        categories = "toplevel,disabled-by-default-devtools.timeline,__metadata"
+        wish = {"categories": categories, "transferMode": "ReportEvents"}
+        await self._wire.send_json({"id": 1, "method": "Tracing.start", "params": wish})
+
+    async def _end(self) -> None:
+        async with self._http, self._wire:
+            await self._wire.send_json({"id": 2, "method": "Tracing.end"})
+            while (told := await self._wire.receive_json()).get("method") != "Tracing.tracingComplete":
+                if told.get("method") == "Tracing.dataCollected":
+                    self._events += told["params"]["value"]
 
     def main_thread_ms(self) -> list[float]:
         """Return the ms of the renderer's main thread in each frame of 1/60 s, of the page that ran most."""
