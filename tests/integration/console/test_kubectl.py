@@ -85,6 +85,7 @@ class Console:
             env={
                 "PATH": f"{self._folder}:{os.environ['PATH']}",
                 "KUBECONFIG": self._namespace.plane.kubeconfig,
+                "HOME": str(self._folder),  # kubectl keeps what it learnt there
                 "PYTHONPATH": str(ROOT),
             },
             stdout=asyncio.subprocess.PIPE,

@@ -46,6 +46,8 @@ async def test_a_message_cut_off_is_none() -> None:
 def test_the_client_needs_only_what_its_package_declares() -> None:
     found = set()
     for path in (ROOT / "cellkiosk").glob("*.py"):
+        if path.stem == "napari":  # a plugin: napari itself imports it
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
