@@ -16,6 +16,8 @@ HERE = Path(__file__).resolve().parent
 CONTAINERS = ("frontend", "consumer", "autoscaler", "janitor", "console")
 OPTIONS = [
     "--universal",
+    "--fork-strategy",
+    "fewest",
     "--python-version",
     "3.11",
     "--generate-hashes",

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 uv=${UV:-uv}
-options="--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links -q"
+options="--universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links -q"
 # shellcheck disable=SC2086  # the options are words on purpose
 "$uv" pip compile pyproject.toml --extra dev $options -o requirements/dev.txt "$@"
 # shellcheck disable=SC2086
