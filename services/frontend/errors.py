@@ -23,6 +23,7 @@ _STATUS = {
     "unauthorized": 401,
     "forbidden": 403,
     "conflict": 409,
+    "not-revivable": 409,
     "gone": 410,
     "method-not-allowed": 405,
     "length-required": 411,

@@ -31,7 +31,7 @@ _REASONS = {
     403: "The API key does not allow this.",
     404: "There is no such thing, or it is another's.",
     408: "The upload was too slow, or stopped.",
-    409: "This is taken.",
+    409: "This is taken, or is not in a state for it.",
     413: "More than is allowed.",
     415: "Not an image, or not what its name says.",
     429: "The quota is used up; Retry-After says for how long.",

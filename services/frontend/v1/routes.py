@@ -65,7 +65,7 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", "/api/v1/jobs/{id}/expiry", jobs.expire, "Say when a job is forgotten", {200: JobView}, ExpiryRequest,
           parameters=(_ID,), errors=(400, 404, 413)),
     Route("POST", "/api/v1/jobs/{id}/retry", jobs.retry, "Submit a failed job again, as a new one", {201: JobView},
-          parameters=(_ID,), errors=(400, 404)),
+          parameters=(_ID,), errors=(404, 409)),
     Route("GET", "/api/v1/jobs/{id}/events", events.of_job, "Watch a job", {200: _STREAM}, parameters=(_ID, _SINCE),
           errors=(404,), tag="events"),
     Route("GET", "/api/v1/jobs/{id}/result", jobs.result, "Get the result", {200: "application/zip"},

@@ -9,7 +9,8 @@ for i = 1, #all, 2 do f[all[i]] = all[i + 1] end
 if not (f.status == 'failed' or f.status == 'canceled') or f.parent or call('ZSCORE', P .. 'expiry', old) == '0' then return '' end
 local own = {status = true, updated_at = true, updated_by = true, progress = true, attempt = true, losses = true, created_at = true,
   created_ms = true, dim_order = true, scale = true, predict_retries = true, view_file_name = true, preview_file_name = true,
-  finished_at = true, failures = true, reason = true, total_jobs = true, idempotency_key = true, revived_from = true}
+  finished_at = true, failures = true, reason = true, total_jobs = true, idempotency_key = true, revived_from = true,
+  gpu_seconds = true, cpu_seconds = true, bytes_in = true, bytes_out = true, used_until_split = true, skipped = true, pixel_size_um = true}
 for name, value in pairs(f) do
   if not own[name] and not string.find(name, '_time$') and not string.find(name, '^output_') then
     fields[#fields + 1] = name

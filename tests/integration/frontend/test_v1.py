@@ -105,7 +105,7 @@ async def test_cancel_and_retry(served: Served) -> None:
     status, job = await served.post(f"/api/v1/jobs/{job_id}/retry", {})
     assert (status, job["status"]) == (201, "new")
     status, problem = await served.post(f"/api/v1/jobs/{job['id']}/retry", {})
-    assert (status, problem["code"]) == (400, "not-revivable")
+    assert (status, problem["code"]) == (409, "not-revivable")
 
 
 async def test_results_of_a_job(working: Served) -> None:

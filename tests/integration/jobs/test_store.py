@@ -240,7 +240,9 @@ async def test_expire_runs_from_the_end_of_the_job(store: JobStore) -> None:
 async def test_a_revived_job_is_a_new_one_that_names_the_old(store: JobStore) -> None:
     old = await submitted(store, facts={"original_name": "a.tif"})
     (held,) = await claimed(store)
-    await store.fail("w1", held, "no", facts={"dim_order": "XY", "view_file_name": "output/old", "upload_time": "1"})
+    found = ("dim_order", "view_file_name", "upload_time", "gpu_seconds", "cpu_seconds", "bytes_in", "bytes_out")
+    found += ("used_until_split", "skipped", "pixel_size_um")
+    await store.fail("w1", held, "no", facts=dict.fromkeys(found, "1"))
     fresh = new_id("segmentation")
     assert await store.revive(old, fresh) == fresh
     assert await store.get_fields(fresh, ["status", "revived_from", "original_name", "reason"]) == [
@@ -249,7 +251,7 @@ async def test_a_revived_job_is_a_new_one_that_names_the_old(store: JobStore) ->
         "a.tif",
         None,
     ]
-    assert await store.get_fields(fresh, ["dim_order", "view_file_name", "upload_time"]) == [None] * 3
+    assert await store.get_fields(fresh, found) == [None] * len(found)
     assert await store.get_fields(old, ["status"]) == ["failed"]
     with pytest.raises(InvalidInput):
         await store.revive(fresh, new_id("segmentation"))
