@@ -116,6 +116,9 @@ async def frozen_worker(stack: Stack, prometheus: Prometheus) -> None:
     process.send_signal(signal.SIGSTOP)
     try:
         await fires(prometheus, "KioskQueueStuck", "KioskNothingConsumed", "KioskPartDown")
+        # On a fast machine that is soon: wait until most of what waits will be late.
+        late = "cellkiosk:queue_oldest_seconds:max > 12"
+        await until(lambda: has_a_number(prometheus.query(late)), lambda: late)
     finally:
         process.send_signal(signal.SIGCONT)
     await fires(prometheus, "KioskJobsLate")
