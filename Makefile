@@ -5,7 +5,6 @@ PYTHON ?= python3
 VENV   ?= $(or $(KIOSK_VENV),.venv)
 WORKERS ?= 2
 BIN    := $(VENV)/bin
-TREE   := services shared cellkiosk tests benchmarks requirements
 
 .DEFAULT_GOAL := help
 .PHONY: run test lint format bench chaos docs serve-docs lock install clean help local dev triton \

@@ -44,15 +44,21 @@ def events() -> list[Event]:
 def _in_file(path: Path) -> Iterator[Event]:
     where = "/".join(path.relative_to(ROOT).parts[:2])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS):
-            continue
-        if ast.unparse(node.func.value) not in LOGGERS or not node.args:
+        if not (isinstance(node, ast.Call) and node.args and (level := _level(node.func))):
             continue
         first = node.args[0]
         if isinstance(first, ast.Constant) and isinstance(first.value, str):
-            level = "error" if node.func.attr == "exception" else node.func.attr
             fields = tuple(sorted(each.arg for each in node.keywords if each.arg and each.arg != "exc_info"))
             yield Event(first.value, level, where, fields)
+
+
+def _level(called: ast.expr) -> str:
+    """Return the level that a call logs at; empty where it does not log. ``_say(...)`` chooses among levels itself."""
+    if isinstance(called, ast.Call) and isinstance(called.func, ast.Attribute) and called.func.attr == "_say":
+        return "info"
+    if isinstance(called, ast.Attribute) and called.attr in LEVELS and ast.unparse(called.value) in LOGGERS:
+        return "error" if called.attr == "exception" else called.attr
+    return ""
 
 
 def page() -> str:

@@ -6,6 +6,7 @@ which every extra would bring along if it were locked as an extra. Versions are 
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def main() -> int:
     """Lock all, or those named."""
     for name in sys.argv[1:] or CONTAINERS:
         target = HERE / f"{name}.txt"
-        command = ["uv", "pip", "compile", "-", *OPTIONS, "-q", "--no-header", "-c", str(HERE / "dev.txt")]
+        command = [os.environ.get("UV", "uv"), "pip", "compile", "-", *OPTIONS, "-q", "--no-header", "-c", str(HERE / "dev.txt")]
         done = subprocess.run(command, input="\n".join(needs(name)), capture_output=True, text=True, check=False)
         if done.returncode:
             sys.stderr.write(done.stderr)

@@ -33,7 +33,7 @@ class Leases:
         """Count and log what became of jobs that were taken back."""
         for job_id, outcome in outcomes:
             metrics.repairs.labels(type_of(job_id)[:63], outcome).inc()
-            log.warning(why, job=job_id, outcome=outcome)
+            log.warning("job-taken-back", job=job_id, outcome=outcome, why=why)
 
     async def _forget_absent(self) -> None:
         """Take workers off the lists that said nothing for long and hold nothing; one that wakes announces itself."""

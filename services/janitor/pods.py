@@ -47,7 +47,7 @@ class VanishedPods:
         """A pod that was told to stop charges its jobs nothing; one that fell may have fallen by one of them."""
         outcomes = await self._store.evict(self._name, worker, charge=not in_order)
         log.info("pod-vanished", worker=worker, jobs=len(outcomes), in_order=in_order)
-        self._leases.told(outcomes, "job-taken-back")
+        self._leases.told(outcomes, "pod-vanished")
 
 
 async def cluster_of(settings: PodSettings) -> Cluster | None:

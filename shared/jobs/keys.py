@@ -10,7 +10,7 @@ its name: equal uploads of one owner share the object of the first. Times are mi
 | key                     | type   | written by                 | read by               | life                           |
 |-------------------------|--------|----------------------------|-----------------------|--------------------------------|
 | job:<id>                | hash   | submit, then every script  | everybody             | until forgotten by the janitor |
-| history:<id>            | list   | loss, fail, release        | bury, console         | with its job                   |
+| history:<id>            | list   | reclaim, evict, fail       | bury, auditor         | with its job                   |
 | children:<id>           | list   | split                      | gather, cancel, forget| with its job                   |
 | open:<id>               | string | split, child-finished      | child-finished        | until the last child ended     |
 | queue:<type>            | zset   | enqueue, claim, cancel     | claim                 | while an owner has waiting jobs: owner by turn |

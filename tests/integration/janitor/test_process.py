@@ -59,7 +59,7 @@ async def test_it_takes_back_a_job_and_stops_when_asked(
     await store.submit(NewJob(new_id(TYPE)))
     (job,) = (await store.claim("w1", [TYPE], 1, 0.01)).jobs
     async with janitor(environment(redis_server.url, prefix, tmp_path)) as process:
-        told = await event(process, "lease-expired")
+        told = await event(process, "job-taken-back")
         assert (told["job"], told["outcome"]) == (job.id, "requeued")
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(20):

@@ -120,8 +120,8 @@ appendfsync {{ .Values.redis.appendfsync }}
 save ""
 maxmemory {{ .Values.redis.maxmemory }}
 maxmemory-policy noeviction
-# Changes of job hashes wake those who wait: strings, hashes, expired and generic events of keys.
-notify-keyspace-events K$hxg
+# Changes of job hashes, and of the small keys that wake somebody: hash and string events.
+notify-keyspace-events K$h
 {{- if .Values.redis.sentinel.enabled }}
 # A master that has lost both replicas stops taking jobs, which a failover would lose.
 min-replicas-to-write 1
