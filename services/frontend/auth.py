@@ -56,7 +56,8 @@ class Gate:
         self._spending = Spending(store.redis, store.prefix)
         self._oidc = _oidc(settings.auth.oidc)
         self._cookies: Cookies | None = None
-        self._known: dict[str, tuple[float, ApiKey]] = {}
+        #: By what it was known: the text of a key or, from a cookie, its id, which is no secret and opens nothing.
+        self._known: dict[tuple[str, str], tuple[float, ApiKey]] = {}
         self._buckets: dict[str, tuple[float, float]] = {}
 
     async def admit(self, request: web.Request) -> Principal:
@@ -111,28 +112,28 @@ class Gate:
     async def _bearer(self, text: str) -> Principal:
         if self._oidc is not None and not text.startswith("ck_"):
             return await self._oidc.verify(text)
-        known = self._known.get(text)
+        known = self._known.get(("text", text))
         if known is not None and time.monotonic() - known[0] < _REMEMBERED:
             return known[1].principal
         key = await self._keys.verify(text)
         if key is None:
             raise _refused("unauthorized", "This API key is not valid: it is mistyped, expired or revoked.")
-        self._remember(text, key)
+        self._remember("text", text, key)
         return key.principal
 
     async def _remembered(self, key_id: str) -> ApiKey | None:
-        known = self._known.get(key_id)
+        known = self._known.get(("id", key_id))
         if known is not None and time.monotonic() - known[0] < _REMEMBERED:
             return known[1]
         key = await self._keys.get(key_id)
         if key is not None:
-            self._remember(key_id, key)
+            self._remember("id", key_id, key)
         return key
 
-    def _remember(self, text: str, key: ApiKey) -> None:
+    def _remember(self, what: str, text: str, key: ApiKey) -> None:
         if len(self._known) > 10_000:
             self._known.clear()
-        self._known[text] = (time.monotonic(), key)
+        self._known[what, text] = (time.monotonic(), key)
 
     async def _signing(self) -> Cookies:
         if self._cookies is None:

@@ -236,6 +236,15 @@ async def test_a_browser_signs_in_and_out(serve: Serve) -> None:
         assert answer.cookies["kiosk"]["max-age"] == "0"
 
 
+async def test_the_id_of_a_key_opens_nothing(serve: Serve) -> None:
+    served = await serve(**LOCKED)
+    key = await _key(served)
+    async with served.http.post(f"{served.url}/api/v1/sign-in", json={"key": key}) as answer:
+        cookie = {"Cookie": f"kiosk={answer.cookies['kiosk'].value}"}
+    assert (await served.get("/api/v1/me", **cookie))[0] == 200  # remembered from now on
+    assert (await served.get("/api/v1/me", Authorization=f"Bearer {key.split('_')[1]}"))[0] == 401
+
+
 async def test_a_revoked_key_ends_its_cookies(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.frontend.auth._REMEMBERED", 0.0)
     served = await serve(**LOCKED)
