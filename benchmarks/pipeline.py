@@ -234,7 +234,7 @@ async def _stages(stack: Stack, image: NDArray[Any]) -> list[Row]:
         "watershed": lambda: watershed(maps[0], params, (SIDE, SIDE)),
         "label TIFF": lambda: write_labels(folder / "l.tif", labels, pixel_size_um=None, description={}),
         "zip": lambda: write_zip(folder / "r.zip", [("l.tif", folder / "l.tif")]),
-        "preview": lambda: write_preview(image, labels, folder),
+        "preview": lambda: write_preview(image, labels, folder / "preview.png"),
     }
     return [row(f"CPU of stage {name}, alone", "s/MP", seconds(work) * 1e6 / SIDE**2) for name, work in stages.items()]
 

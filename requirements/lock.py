@@ -41,7 +41,8 @@ def main() -> int:
     """Lock all, or those named."""
     for name in sys.argv[1:] or CONTAINERS:
         target = HERE / f"{name}.txt"
-        command = [os.environ.get("UV", "uv"), "pip", "compile", "-", *OPTIONS, "-q", "--no-header", "-c", str(HERE / "dev.txt")]
+        known = ["-c", str(HERE / "dev.txt")]
+        command = [os.environ.get("UV", "uv"), "pip", "compile", "-", *OPTIONS, *known, "-q", "--no-header"]
         done = subprocess.run(command, input="\n".join(needs(name)), capture_output=True, text=True, check=False)
         if done.returncode:
             sys.stderr.write(done.stderr)

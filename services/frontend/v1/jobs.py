@@ -90,6 +90,8 @@ async def retry(request: web.Request) -> web.Response:
     job = await own_job(request, job_id_of(request))
     fresh = await frontend(request).store.revive(job.id, new_id(job.type))
     log.info("job-revived", job=fresh, revived_from=job.id, owner=principal(request).owner)
+    if "webhook" in job.fields:
+        await frontend(request).webhooks.follow(fresh)
     return await _told(request, Submitted(fresh, created=True))
 
 

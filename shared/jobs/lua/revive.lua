@@ -1,7 +1,7 @@
 -- Submits a failed or canceled job again as a new one that names the old, and takes the old out of dead:.
 -- ARGV: now, old id, new id
 -- Returns the new id; '' if the old one does not exist, has not failed, is a part of another, or is being forgotten.
--- With: queue
+-- With: queue, uploads
 local old, id = ARGV[2], ARGV[3]
 local all = call('HGETALL', job_key(old))
 local f, fields = {}, {}
@@ -9,7 +9,7 @@ for i = 1, #all, 2 do f[all[i]] = all[i + 1] end
 if not (f.status == 'failed' or f.status == 'canceled') or f.parent or call('ZSCORE', P .. 'expiry', old) == '0' then return '' end
 local own = {status = true, updated_at = true, updated_by = true, progress = true, attempt = true, losses = true, created_at = true,
   created_ms = true, dim_order = true, scale = true, predict_retries = true, view_file_name = true, preview_file_name = true,
-  finished_at = true, failures = true, reason = true, total_jobs = true, idempotency_key = true, revived_from = true,
+  finished_at = true, failures = true, reason = true, total_jobs = true, idempotency_key = true, revived_from = true, stored_as = true,
   gpu_seconds = true, cpu_seconds = true, bytes_in = true, bytes_out = true, used_until_split = true, skipped = true, pixel_size_um = true}
 for name, value in pairs(f) do
   if not own[name] and not string.find(name, '_time$') and not string.find(name, '^output_') then
@@ -19,7 +19,11 @@ for name, value in pairs(f) do
 end
 call('HSET', job_key(id), 'status', 'new', 'created_at', stamp(), 'created_ms', NOW, 'updated_at', stamp(), 'updated_by', 'revive', 'progress', '0',
   'attempt', '0', 'losses', '0', 'revived_from', old, unpack(fields))
-for _, object in ipairs(f.uses and cjson.decode(f.uses) or {}) do call('SADD', P .. 'uses:' .. object, id) end
+for _, name in ipairs(f.uses and cjson.decode(f.uses) or {}) do
+  call('SADD', P .. 'uses:' .. name, id)
+  local object = object_of(name)  -- another one now, perhaps, than when the old job was submitted
+  if object ~= name then call('HSET', job_key(id), 'stored_as', object) end
+end
 call('ZADD', P .. 'owned:' .. f.owner, NOW, id)
 if f.batch then call('ZADD', P .. 'batch:' .. f.batch, NOW, id) end
 call('ZREM', P .. 'dead:' .. type_of(old), old)

@@ -58,6 +58,20 @@ async def test_a_job_calls_at_start_progress_and_end(serve: Serve, aiohttp_serve
     assert await served.store.redis.zcard(served.store.prefix + "webhooks") == 0
 
 
+async def test_a_job_that_is_submitted_again_calls_too(serve: Serve, aiohttp_server: Any) -> None:
+    receiver, url = await _receiver(aiohttp_server)
+    served = await serve(**ON)
+    _, job = await _ordered(served, url)
+    (claimed,) = await served.worker.claim()
+    await served.store.fail("stand-in", claimed.held, "The file is no image.")
+    while json.loads((await receiver.calls.get())[1])["event"] != "failed":
+        pass
+    status, again = await served.post(f"/api/v1/jobs/{job['id']}/retry", {})
+    assert status == 201
+    await served.worker.claim()
+    assert (await receiver.calls.get())[0]["Kiosk-Call"] == f"{again['id']}/started"
+
+
 async def test_a_call_that_fails_is_made_again(
     serve: Serve, aiohttp_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
