@@ -41,6 +41,7 @@ async def main(process: Process[Settings]) -> None:
         process.task("notifications", notifications.run())
         process.task("switch-on-notifications", _keep_switched_on(store))
     process.task("events", front.hub.run())
+    process.task("keep-alives", front.hub.beat())
     if settings.webhooks.secret:
         process.task("webhooks", front.webhooks.run())
     runner = web.AppRunner(make_app(front), access_log=None, shutdown_timeout=settings.grace)

@@ -151,8 +151,6 @@ class Hub:
         clock = asyncio.get_running_loop().time
         while True:
             await self._something_to_do(clock())
-            for subscription in self._beats.due(clock()):
-                subscription.wake()
             changed = list(self._marked)[:_CHUNK]
             for watched in changed:
                 del self._marked[watched]
@@ -164,9 +162,17 @@ class Hub:
                 self._marked.update(dict.fromkeys(changed))
                 await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
 
+    async def beat(self) -> None:
+        """Let all streams show that they live until cancelled: a task of its own, which never waits for Redis."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(self._beats.wait(clock()))
+            for subscription in self._beats.due(clock()):
+                subscription.wake()
+
     async def _something_to_do(self, now: float) -> None:
-        """Wait until a job is marked or a slot of a wheel is due; while nobody watches, for somebody who does."""
-        wait = min(self._rounds.wait(now), self._beats.wait(now)) if self._watched else None
+        """Wait until a job is marked or a slot of the wheel is due; while nobody watches, for somebody who does."""
+        wait = self._rounds.wait(now) if self._watched else None
         if not self._marked and wait != 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { find, make, notice, say, size } from "./dom.js";
 import { OptionsForm } from "./form.js";
 import { Jobs } from "./jobs.js";
-import { keeping, left } from "./kept.js";
+import { forget, keeping, left } from "./kept.js";
 import { sample } from "./samples.js";
 import { filesOf, upload } from "./upload.js";
 import { Viewer } from "./viewer.js";
@@ -24,7 +24,7 @@ async function start() {
     await showTypes();
     await jobs.load();
     notice("");
-    for (const entry of await left()) one(entry.file, entry.wish, entry.id);
+    for (const entry of await left(limits.owner)) one(entry.file, entry.wish, entry.id);
     await openNamed();
   } catch (error) {
     if (error.status === 401) askForKey();
@@ -91,7 +91,7 @@ async function one(file, wish, id = newId()) {
     if (file.size > limits.max_upload_bytes) {
       throw new Error(`This file is larger than the ${size(limits.max_upload_bytes)} allowed here.`);
     }
-    await keeping({ id, file, wish }, async () => {
+    await keeping({ id, owner: limits.owner, file, wish }, async () => {
       const stored = await upload(file, look);
       said.textContent = "";
       jobs.show(await submitted({ ...wish, file: stored.file, name: file.name }, id, signal));
@@ -171,7 +171,10 @@ function askForKey() {
 
 function listenToSign() {
   find("sign").addEventListener("click", async () => {
-    if (limits.signed_in) { await api.signOut().catch(() => {}); location.reload(); } else askForKey();
+    if (!limits.signed_in) return askForKey();
+    await forget(limits.owner);
+    await api.signOut().catch(() => {});
+    location.reload();
   });
   find("sign-in-close").addEventListener("click", () => find("sign-in").close());
   find("sign-in-form").addEventListener("submit", async (event) => {

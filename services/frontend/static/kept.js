@@ -1,4 +1,5 @@
-// Files under way, kept by the browser until they are jobs: after a reload they go on by themselves.
+// Files under way, kept by the browser until they are jobs: after a reload they go on by themselves, for their owner
+// alone: who signs in next at the same machine neither sees nor sends them.
 // Other windows leave them alone while a lock tells that this one is at it. Without locks (a page that did not come
 // by https) or for very large files nothing is kept; then choosing the file again goes on where it was.
 
@@ -19,18 +20,32 @@ export async function keeping(entry, act) {
   });
 }
 
-// What an earlier visit has left, and no other window is at.
-export async function left() {
+// What an earlier visit of an owner has left, and no other window is at.
+export async function left(owner) {
   if (!able()) return [];
   const busy = new Set((await navigator.locks.query()).held.map((lock) => lock.name));
+  return (await owned(owner)).filter((entry) => !busy.has(entry.id));
+}
+
+// Keeps nothing of an owner any more.
+export async function forget(owner) {
+  if (!able()) return;
+  for (const { id } of await owned(owner)) await change("readwrite", (files) => files.delete(id)).catch(() => {});
+}
+
+async function owned(owner) {
   const entries = await change("readonly", (files) => files.getAll()).catch(() => []);
-  return entries.filter((entry) => !busy.has(entry.id));
+  return entries.filter((entry) => entry.owner === owner);
 }
 
 function change(mode, act) {
   return new Promise((done, failed) => {
-    const opening = indexedDB.open("cellkiosk", 1);
-    opening.onupgradeneeded = () => opening.result.createObjectStore("files", { keyPath: "id" });
+    const opening = indexedDB.open("cellkiosk", 2);
+    opening.onupgradeneeded = ({ oldVersion }) => {
+      // The entries of version 1 do not tell whose they are.
+      if (oldVersion) opening.result.deleteObjectStore("files");
+      opening.result.createObjectStore("files", { keyPath: "id" });
+    };
     opening.onerror = () => failed(opening.error);
     opening.onsuccess = () => {
       const base = opening.result;

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.auth import KeyStore
 from tests.fixtures.browser import Page
-from tests.fixtures.frontend import TIFF, Served, picture
+from tests.fixtures.frontend import TIFF, Serve, Served, picture
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -185,6 +186,60 @@ async def test_an_upload_survives_a_reload(working: Served, page: Page, tmp_path
     local = working.front.storage.local_path(stored.key)
     assert local is not None
     assert local.read_bytes() == path.read_bytes()
+
+
+_NOBODY_AT_IT = "navigator.locks.query().then(({ held }) => arguments[0](!held.length))"
+
+
+async def test_an_interrupted_upload_waits_for_its_owner(serve: Serve, page: Page, tmp_path: Path) -> None:
+    served = await serve(auth={"anonymous": "off"})
+    keys = KeyStore(served.store.redis, served.store.prefix)
+    (_, hers), (_, his) = await keys.create("hers", owner="ada"), await keys.create("his", owner="bob")
+    path = tmp_path / "large.tif"
+    path.write_bytes(TIFF + bytes(range(256)) * 12_000)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 200_000}
+
+    def sign_in(key: str) -> None:
+        page.open(f"{served.url}/#nothing")
+        page.until(lambda: page.one("#sign-in").is_displayed())
+        page.one("#key").send_keys(key, "\ue007")
+        # Told once what was interrupted has been looked for.
+        page.sees("The job named in the address is not here")
+
+    def begin() -> None:
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.choose(path)
+        page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.02)
+
+    def leave() -> None:
+        page.open(f"{served.url}/about")
+        page.until(lambda: page.driver.execute_async_script(_NOBODY_AT_IT))
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+
+    def sign_out() -> None:
+        page.one("#sign").click()
+        page.until(lambda: page.one("#sign-in").is_displayed())
+        leave()
+
+    def act() -> None:
+        sign_in(hers)
+        begin()
+        leave()
+        page.driver.delete_all_cookies()
+        sign_in(his)
+        assert not page.all("#uploads li")
+        sign_out()
+        sign_in(hers)
+        page.sees("number 1 in your queue")
+        # Who signs out leaves nothing to go on with.
+        begin()
+        sign_out()
+        sign_in(hers)
+        assert not page.all("#uploads li")
+
+    await in_browser(act)
+    assert len(await served.store.owned("ada")) == 1
+    assert await served.store.owned("bob") == []
 
 
 async def test_wrong_files_are_told_beside_right_ones(working: Served, page: Page, tmp_path: Path) -> None:
