@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
@@ -12,7 +13,7 @@ from services.frontend.settings import UploadSettings
 from services.frontend.uploads import UPLOADS, Upload, stored_ending
 from shared.errors import InvalidInput, NotFound
 from shared.storage import Storage
-from shared.storage.direct import Address, Direct, open_directs
+from shared.storage.direct import Address, Direct, Directs, open_directs
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +27,16 @@ class DirectUploads:
         self._storage = storage
         self._directs = open_directs(storage)
 
-    async def begin(self, name: str, size: int, owner: str) -> tuple[Direct, Address]:
+    async def begin(
+        self, name: str, size: int, owner: str, spend: Callable[[str, int], Awaitable[None]]
+    ) -> tuple[Direct, Address]:
         """Return a new upload and where its bytes are to be put.
+
+        Args:
+            name: of the file.
+            size: bytes of the file.
+            owner: whose it will be.
+            spend: counts bytes of an owner's; what it raises leaves nothing behind.
 
         Raises:
             InvalidInput: the file is larger than allowed.
@@ -39,9 +48,11 @@ class DirectUploads:
             )
         direct = Direct(secrets.token_hex(16), owner, sniff.base_name(name), size)
         life = timedelta(seconds=self._settings.direct_seconds)
-        address = await self._directs.create(direct, life) if self._directs else None
-        if address is None:
+        address = await self._directs.address(direct, life) if self._directs else None
+        if self._directs is None or address is None:
             raise _not_here()
+        await spend(owner, size)
+        await self._directs.create(direct)
         log.info("direct-upload-begun", upload=direct.id, bytes=size, owner=owner)
         return direct, address
 
@@ -54,13 +65,31 @@ class DirectUploads:
         """
         if self._directs is None:
             raise _not_here()
-        direct = await self._directs.find(upload)
+        direct = await self._of(self._directs, upload, owner)
+        if direct.key:
+            return await self._file(direct)
+        try:
+            return await self._made(self._directs, direct)
+        except InvalidInput as error:
+            if not isinstance(error, NotFound) and error.code != "conflict":
+                raise
+            direct = await self._of(self._directs, upload, owner)
+            if not direct.key:
+                raise
+            return await self._file(direct)  # another request was quicker, and took the bytes
+
+    async def _of(self, directs: Directs, upload: str, owner: str) -> Direct:
+        direct = await directs.find(upload)
         if direct.owner != owner:
             raise NotFound(f"There is no upload {upload!r}: begin a new one.", code="no-such-upload")
-        if direct.key:
-            found = await self._storage.stat(direct.key)
-            return Upload(direct.key, direct.name, found.size, found.sha256, found.content_type)
-        seen = await self._directs.arrived(direct)
+        return direct
+
+    async def _file(self, direct: Direct) -> Upload:
+        found = await self._storage.stat(direct.key)
+        return Upload(direct.key, direct.name, found.size, found.sha256, found.content_type)
+
+    async def _made(self, directs: Directs, direct: Direct) -> Upload:
+        seen = await directs.arrived(direct)
         if seen is None:
             raise InvalidInput("Nothing has arrived at the address yet: PUT the file there first.", code="conflict")
         try:
@@ -68,16 +97,18 @@ class DirectUploads:
                 raise InvalidInput(
                     f"{seen.size:,} bytes have arrived; {direct.size:,} were announced. Begin again.", code="wrong-size"
                 )
-            kind = sniff.checked(direct.name, await self._directs.head(direct, sniff.HEAD))
+            kind = sniff.checked(direct.name, await directs.head(direct, sniff.HEAD))
+        except NotFound:
+            raise  # what was there is there no more: no reason to forget what became of it
         except InvalidInput:
             metrics.uploads.labels("refused").inc()
-            await self._directs.remove(direct)
+            await directs.remove(direct)
             raise
         key = f"{UPLOADS}{direct.id}{stored_ending(direct.name, kind)}"
-        about = {"owner": owner, "name": direct.name}
-        stored = await self._directs.finish(direct, seen, key, kind.media_type, about)
+        about = {"owner": direct.owner, "name": direct.name}
+        stored = await directs.finish(direct, seen, key, kind.media_type, about)
         metrics.uploads.labels("stored").inc()
-        log.info("file-stored", key=key, size=stored.size, owner=owner, direct=True)
+        log.info("file-stored", key=key, size=stored.size, owner=direct.owner, direct=True)
         return Upload(key, direct.name, stored.size, stored.sha256, kind.media_type)
 
 

@@ -56,14 +56,15 @@ class Directs:
         self._storage = storage
         self._own = GcsStorage(storage.to, f"{storage.prefix}{OWN}/direct/", storage.deployment)
 
-    async def create(self, direct: Direct, life: timedelta) -> Address | None:
-        """Begin an upload; None where nobody can sign addresses."""
+    async def address(self, direct: Direct, life: timedelta) -> Address | None:
+        """Return where an upload's bytes are to be put; None where nobody can sign addresses."""
         headers = {"Content-Type": _DATA, "x-goog-content-length-range": f"{direct.size},{direct.size}"}
         url = await signed(self._own.to, self._own.prefix + _data(direct), life, put=headers)
-        if url is None:
-            return None
+        return Address(url, headers) if url else None
+
+    async def create(self, direct: Direct) -> None:
+        """Begin an upload: from now on it can be found."""
         await self._write(direct)
-        return Address(url, headers)
 
     async def find(self, upload: str) -> Direct:
         """Return what was said when an upload began, and what it became.

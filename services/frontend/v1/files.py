@@ -28,8 +28,7 @@ async def begin(request: web.Request) -> web.Response:
     """Tell where a file can be put into the bucket."""
     front, owner = frontend(request), principal(request).owner
     wish = await read_model(request, DirectRequest, front.settings.json_bytes)
-    direct, address = await front.direct.begin(wish.name, wish.size, owner)
-    await front.gate.spend(owner, wish.size)
+    direct, address = await front.direct.begin(wish.name, wish.size, owner, front.gate.spend)
     expires = datetime.now(UTC) + timedelta(seconds=front.settings.uploads.direct_seconds)
     view = DirectView(
         id=direct.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -13,6 +14,7 @@ from shared.auth import KeyStore
 from shared.storage import Storage, open_storage, read_all
 from tests.fixtures.frontend import TIFF, Serve, Served
 from tests.fixtures.gcs import GcsServer
+from tests.fixtures.held import Held
 
 
 @pytest.fixture
@@ -69,6 +71,39 @@ async def test_a_file_goes_straight_to_the_bucket_and_becomes_a_job(direct: Serv
     status, job = await direct.post("/api/v1/jobs", {"type": "segmentation", "file": file["file"]})
     assert (status, job["name"]) == (201, "cells.tif")
     assert await direct.post(begun["confirm"], {}) == (201, file), "confirmed twice is confirmed"
+
+
+@pytest.mark.parametrize("step", ["arrived", "head", "finish"])
+async def test_a_confirmation_that_another_overtakes_is_told_the_same_file(
+    direct: Served, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    begun = await _begin(direct)
+    await _put(direct, begun, TIFF)
+    held = Held(monkeypatch, direct.front.direct._directs, step)
+    slow = asyncio.create_task(direct.post(begun["confirm"], {}))
+    await held.there.wait()
+    status, file = await direct.post(begun["confirm"], {})
+    held.let_go()
+    assert status == 201
+    assert await slow == (201, file)
+    assert await direct.post(begun["confirm"], {}) == (201, file), "what it became is still known"
+
+
+async def test_bytes_that_go_while_they_are_looked_at_are_no_reason_to_forget_the_upload(
+    direct: Served, bucket: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await _begin(direct)
+    await _put(direct, begun, TIFF)
+    held = Held(monkeypatch, direct.front.direct._directs, "head")
+    slow = asyncio.create_task(direct.post(begun["confirm"], {}))
+    await held.there.wait()
+    (data,) = [name.removeprefix("p/") for name in await _left(bucket) if name.endswith("/data")]
+    client = bucket.to.client  # type: ignore[attr-defined]
+    await client.delete(bucket.to.bucket, f"p/{data}")  # type: ignore[attr-defined]
+    held.let_go()
+    assert (await slow)[0] == 404
+    await _put(direct, begun, TIFF)
+    assert (await direct.post(begun["confirm"], {}))[0] == 201
 
 
 async def test_bytes_that_are_put_after_the_confirmation_change_nothing(direct: Served, bucket: Storage) -> None:
@@ -148,6 +183,20 @@ async def test_nobody_confirms_the_upload_of_another(serve: Serve, bucket: Stora
     status, problem = await served.post("/api/v1/files/direct", {"name": "a.tif", "size": 1_500}, **ann)
     assert (status, problem["code"]) == (429, "too-many-bytes")
     assert (await served.post("/api/v1/files/direct", {"name": "a.tif", "size": 1_500}))[0] == 401
+
+
+async def test_an_upload_beyond_the_quota_leaves_nothing_behind(serve: Serve, bucket: Storage) -> None:
+    served = await serve(storage=bucket, quotas={"upload_bytes": 2_000})
+    status, problem = await served.post("/api/v1/files/direct", {"name": "a.tif", "size": 2_001})
+    assert (status, problem["code"]) == (429, "too-many-bytes")
+    assert await _left(bucket) == []
+
+
+async def test_what_is_refused_for_its_size_is_not_counted(serve: Serve, bucket: Storage) -> None:
+    served = await serve(storage=bucket, uploads={"max_bytes": 1_000}, quotas={"upload_bytes": 2_000})
+    assert (await served.post("/api/v1/files/direct", {"name": "a.tif", "size": 1_500}))[0] == 413
+    for _ in range(2):
+        await _begin(served, size=1_000)
 
 
 async def test_the_janitor_sweeps_what_was_never_confirmed(direct: Served, bucket: Storage) -> None:
