@@ -90,7 +90,7 @@ class Partials(Protocol):
         ...
 
     async def head(self, partial: Partial, length: int) -> bytes:
-        """Return the first bytes, fewer if fewer have arrived."""
+        """Return the first bytes, fewer if fewer have arrived; also of what is an object since."""
         ...
 
     async def join(self, parts: Sequence[Partial], whole: Partial) -> None:

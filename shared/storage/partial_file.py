@@ -29,7 +29,7 @@ from shared.storage.file import FileStorage, file_chunks
 from shared.storage.names import OWN
 from shared.storage.offload import off_loop
 from shared.storage.partial import Partial, Progress, checked_id, conflict, mismatch, read, unknown, written
-from shared.storage.protocol import BLOCK, Chunks, Stored
+from shared.storage.protocol import BLOCK, Chunks, Stored, read_all
 from shared.storage.trouble import as_ours
 
 
@@ -57,7 +57,7 @@ class FilePartials:
             found = await off_loop(_status, self._data(partial) if not partial.key else self._about(partial))
         if found is not None:
             return Progress(partial.length if partial.key else found.st_size, found.st_mtime)
-        if await self._became(partial):
+        if await self._became(partial) or (await self.find(partial.id)).key:
             return Progress(partial.length, time.time())
         raise unknown(partial.id)
 
@@ -86,9 +86,13 @@ class FilePartials:
 
     async def head(self, partial: Partial, length: int) -> bytes:
         with as_ours("read"):
-            file = await self._opened(partial)
-            with file:
-                return await off_loop(os.pread, file.fileno(), length, 0)
+            try:
+                return await off_loop(_start, self._data(partial), length)
+            except FileNotFoundError as error:
+                key = await self._became(partial)
+                if not key:
+                    raise unknown(partial.id) from error
+        return await read_all(self._storage.get(key, 0, length))
 
     async def join(self, parts: Sequence[Partial], whole: Partial) -> None:
         with as_ours("write"):
@@ -146,11 +150,11 @@ class FilePartials:
             file.close()
             raise
 
-    async def _became(self, partial: Partial) -> bool:
-        """Whether it is an object by now, though perhaps nobody lived to write that down."""
-        async for _ in self._storage.list(f"uploads/{partial.id}"):
-            return True
-        return False
+    async def _became(self, partial: Partial) -> str:
+        """Return the key of the object that it is by now, though perhaps nobody lived to write that down; or ""."""
+        async for found in self._storage.list(f"uploads/{partial.id}"):
+            return found.key
+        return ""
 
     def _create(self, partial: Partial) -> None:
         folder = self._folder(partial.id)
@@ -263,6 +267,11 @@ async def _spooled(path: Path, chunks: Chunks, algorithm: str) -> bytes:
             await off_loop(file.write, block)
             await off_loop(digest.update, block)
     return digest.digest()
+
+
+def _start(path: Path, length: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(length)
 
 
 def _status(path: Path) -> os.stat_result | None:

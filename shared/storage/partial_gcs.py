@@ -165,9 +165,10 @@ class GcsPartials:
         return chosen
 
     async def _composed(self, partial: Partial, key: str, content_type: str, metadata: Mapping[str, str]) -> Stat:
-        names = [self._own.prefix + part.key for part in await self._parts(partial)]
-        if not names:
-            raise unknown(partial.id)
+        parts = await self._parts(partial)
+        if not parts or parts[-1].end != partial.length:
+            raise unknown(partial.id)  # another who finished it is removing them: never an object of some of them
+        names = [self._own.prefix + part.key for part in parts]
         while len(names) > MOST_COMPOSED:
             names = [
                 await self._joined(partial, names[at : at + MOST_COMPOSED])

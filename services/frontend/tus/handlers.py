@@ -20,7 +20,7 @@ from services.frontend.tus.protocol import PATH, VERSION
 from services.frontend.uploads import UPLOADS, stored_ending
 from shared.errors import InvalidInput, KioskError, NotFound
 from shared.storage import Stored
-from shared.storage.partial import Partial, Partials, Progress
+from shared.storage.partial import Partial, Partials, Progress, unknown
 
 log = structlog.get_logger(__name__)
 
@@ -237,18 +237,26 @@ class Tus:
         """Make a complete upload a file, also if whoever received its last byte did not live to do so."""
         if partial.key or partial.piece or progress.offset != partial.length:
             return partial
-        name = _name(partial)
         try:
-            kind = sniff.checked(name, await self._partials.head(partial, sniff.HEAD))
-        except InvalidInput as error:
-            if not isinstance(error, NotFound):
-                await self._forget(partial)
+            await self._finish(partial, _name(partial))
+        except NotFound:  # another request was quicker, and may have removed the bytes as its owner's second copy
+            if not (await self._partials.find(partial.id)).key:
+                raise
+        return await self._partials.find(partial.id)
+
+    async def _finish(self, partial: Partial, name: str) -> None:
+        head = await self._partials.head(partial, sniff.HEAD)
+        if len(head) < min(sniff.HEAD, partial.length):
+            raise unknown(partial.id)  # complete it was: its bytes went meanwhile
+        try:
+            kind = sniff.checked(name, head)
+        except InvalidInput:
+            await self._forget(partial)
             raise
         key = f"{UPLOADS}{partial.id}{stored_ending(name, kind)}"
         about = {"owner": partial.owner, "name": name}
         stored = await self._partials.finish(partial, key, kind.media_type, about)
         await self._settle(stored, name, partial.owner)
-        return await self._partials.find(partial.id)
 
     async def _forget(self, partial: Partial) -> None:
         metrics.uploads.labels("refused").inc()

@@ -139,6 +139,23 @@ async def test_a_killed_finisher_is_followed_by_another(storage: Storage, partia
     assert await read_all(storage.get(key)) == b"hello"
 
 
+async def test_who_finishes_late_makes_no_object_of_the_parts_that_are_left(
+    gcs_server: object, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch, noise: bytes
+) -> None:
+    """Another has finished it and is removing the parts, in no order."""
+    monkeypatch.setattr(partial_gcs, "PART", 1000)
+    storage = open_storage(f"gs://{gcs_bucket}", "mine", gcs_api_root=gcs_server.url)  # type: ignore[attr-defined]
+    partials = partial_gcs.GcsPartials(storage)  # type: ignore[arg-type]
+    partial = await begun(partials, 2_500)
+    await partials.append(partial, 0, stream(noise[:2_500]))
+    key = f"uploads/{partial.id}.tif"
+    await storage.put(key, noise[:2_500])
+    await partials._own.delete((await partials._parts(partial))[-1].key)
+    assert (await partials.finish(partial, key, "image/tiff", {})).size == 2_500
+    assert await read_all(storage.get(key)) == noise[:2_500]
+    await storage.aclose()
+
+
 async def test_join_is_one_after_another_and_leaves_the_parts(storage: Storage, partials: Partials) -> None:
     parts = [await begun(partials, 3) for _ in range(3)]
     for part, text in zip(parts, [b"aaa", b"bbb", b"ccc"], strict=True):

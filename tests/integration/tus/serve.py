@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
 from services.frontend.settings import UploadSettings
 from services.frontend.tus import Tus
 from shared.storage import Storage, Stored, open_storage
-from shared.storage.partial import open_partials
+from shared.storage.partial import Partials, open_partials
+
+Settle = Callable[[Stored, str, str], Awaitable[None]]
 
 
-def make_app(storage: Storage, clock: Callable[[], float] | None = None, **limits: float) -> web.Application:
+def make_app(
+    storage: Storage,
+    clock: Callable[[], float] | None = None,
+    partials: Partials | None = None,
+    settle: Settle | None = None,
+    **limits: float,
+) -> web.Application:
     """Return the application; whose a request is stands in X-Owner."""
     more = {"clock": clock} if clock else {}
     tus = Tus(
-        open_partials(storage),
+        partials or open_partials(storage),
         UploadSettings(**limits),  # type: ignore[arg-type]
         lambda request: request.headers.get("X-Owner", "anonymous"),
-        _settled,
+        settle or _settled,
         **more,  # type: ignore[arg-type]
     )
     app = web.Application(client_max_size=0)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,8 +21,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.storage import Storage, open_storage, read_all
+from shared.storage import Storage, Stored, open_storage, read_all
+from shared.storage.partial import open_partials
+from shared.storage.partial_file import FilePartials
 from tests.fixtures.gcs import GcsServer
+from tests.fixtures.held import Held
 from tests.integration.tus import serve
 from tests.integration.tus.serve import make_app, serving
 from tests.integration.tus.test_protocol import BYTES, begin, patch
@@ -51,6 +55,10 @@ async def resume(http: aiohttp.ClientSession, upload: str, data: bytes) -> str:
                 return head.headers["Upload-Key"]
         answer = await patch(http, upload, offset, data[offset:])
         assert answer.status in {204, 409}
+
+
+async def stream(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -120,6 +128,49 @@ async def test_a_frontend_killed_within_a_file_is_followed_by_another(
         key = await resume(http, upload.replace(url, again), data)
     storage = open_storage(where, gcs_api_root=gcs_server.url)
     assert await read_all(storage.get(key)) == data
+    await storage.aclose()
+
+
+@pytest.mark.parametrize("step", ["progress", "head", "finish"])
+async def test_who_asks_while_another_makes_it_a_file_is_told_which(
+    http: aiohttp.ClientSession, storage: Storage, image: bytes, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Also where the bytes were removed at once, since their owner had them already."""
+
+    async def duplicate(stored: Stored, _name: str, _owner: str) -> None:
+        await storage.delete(stored.key)
+
+    partials = open_partials(storage)
+    async with serving(make_app(storage, partials=partials, settle=duplicate)) as url:
+        upload = await begin(http, url, len(image))
+        await partials.append(await partials.find(upload.rsplit("/", 1)[1]), 0, stream(image))
+        held = Held(monkeypatch, partials, step)
+        slow = asyncio.create_task(resume(http, upload, image))
+        await held.there.wait()
+        key = await resume(http, upload, image)
+        held.let_go()
+        assert await slow == key
+        assert await resume(http, upload, image) == key
+
+
+async def test_a_frontend_killed_before_it_wrote_down_the_key_is_followed_by_another(
+    http: aiohttp.ClientSession, tmp_path: Path, image: bytes
+) -> None:
+    storage = open_storage(f"file://{tmp_path}/root")
+    partials = FilePartials(storage)  # type: ignore[arg-type]
+    settled = []
+
+    async def settle(stored: Stored, _name: str, _owner: str) -> None:
+        settled.append(stored.key)
+
+    async with serving(make_app(storage, partials=partials, settle=settle)) as url:
+        upload = await begin(http, url, len(image))
+        before = await partials.find(upload.rsplit("/", 1)[1])
+        key = (await patch(http, upload, 0, image)).headers["Upload-Key"]
+        partials._write_about(before)
+        assert await resume(http, upload, image) == key
+    assert await read_all(storage.get(key)) == image
+    assert settled == [key, key]
     await storage.aclose()
 
 
