@@ -10,6 +10,7 @@ from aiohttp import web
 
 from services.frontend.app import make_app, make_frontend
 from services.frontend.context import Frontend
+from services.frontend.guard import raise_open_files
 from services.frontend.settings import Settings
 from shared.errors import Misconfigured
 from shared.jobs import JobStore, Notifications, open_store
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 async def main(process: Process[Settings]) -> None:
     """Serve until asked to stop."""
+    raise_open_files()  # before the guard counts how many connections that is
     settings = process.settings
     store = open_store(settings.redis.url.get_secret_value(), settings.redis.prefix)
     storage = open_storage(

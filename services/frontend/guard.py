@@ -9,6 +9,7 @@ fast a body comes is measured where it is read (``pace.py``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import socket
 
@@ -62,7 +63,7 @@ class Guard:
 
     def _accept(self) -> asyncio.Protocol:
         assert self._server is not None
-        if len(self._server.connections) >= self._most:
+        if self._full():
             metrics.connections_closed.labels("too-many").inc()
             return _Refused()
         if len(self._silent) >= self._most_silent:
@@ -71,6 +72,12 @@ class Guard:
         self._silent[handler] = asyncio.get_running_loop().time() + self._seconds
         self._wake_at_the_earliest()
         return handler
+
+    def _full(self) -> bool:
+        """Whether no more connections are to be had; aiohttp keeps closed ones until their handlers end."""
+        assert self._server is not None
+        known = self._server.connections
+        return len(known) >= self._most and sum(one.transport is not None for one in known) >= self._most
 
     def _wake_at_the_earliest(self) -> None:
         if self._timer is None and self._silent:
@@ -98,6 +105,13 @@ class _Refused(asyncio.Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         transport.write(_REFUSAL)
         transport.close()
+
+
+def raise_open_files() -> None:
+    """Let this process open as many files as it may; what it is given at first is often only 1024."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # macOS has "unlimited" here, and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _affordable() -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import resource
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -15,8 +17,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 
+from services.frontend.guard import Guard
+from services.frontend.settings import ConnectionSettings
 from tests.fixtures.frontend import TIFF, Serve, Served
+from tests.fixtures.redis import RedisServer
 
 _HEAD = b"POST /api/predict HTTP/1.1\r\nHost: kiosk\r\nContent-Type: application/json\r\n"
 _FILE = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.tif"\r\n\r\n' + TIFF
@@ -163,6 +169,67 @@ async def test_a_connection_too_many_is_told_to_come_again(serve: Serve) -> None
             await line.send(_WELL)
             status, _ = await line.answer()
             line.writer.close()
+
+
+async def test_a_connection_that_was_closed_does_not_count_though_its_handler_still_runs() -> None:
+    entered, over = asyncio.Semaphore(0), asyncio.Event()
+
+    async def stay(_request: web.Request) -> web.Response:
+        entered.release()
+        await over.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", stay)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    guard = Guard(ConnectionSettings(open=2))
+    listening = await guard.listen(runner, "127.0.0.1", 0)
+    where = listening.sockets[0].getsockname()[:2]
+    async with asyncio.timeout(10):
+        lines = [Line(*await asyncio.open_connection(*where)) for _ in range(2)]
+        for line in lines:
+            await line.send(b"GET / HTTP/1.1\r\nHost: kiosk\r\n\r\n")
+            await entered.acquire()
+        for line in lines:
+            line.writer.close()
+        told = b"HTTP/1.1 503 "
+        while told.startswith(b"HTTP/1.1 503 "):  # until the server has seen that they are closed
+            line = Line(*await asyncio.open_connection(*where))
+            await line.send(b"GET /none HTTP/1.1\r\nHost: kiosk\r\nConnection: close\r\n\r\n")
+            told = await line.rest()
+    assert told.startswith(b"HTTP/1.1 404 ")
+    assert runner.server is not None
+    assert len(runner.server.connections) >= 2, "their handlers still run"
+    over.set()
+    guard.close()
+    listening.close()
+    await runner.cleanup()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are read from /proc")
+async def test_a_frontend_opens_as_many_files_as_it_may(redis_server: RedisServer, prefix: str, tmp_path: Path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", f"ulimit -S -n 256; exec {sys.executable} -m services.frontend",
+        env={
+            **os.environ, "KIOSK_HOST": "127.0.0.1", "KIOSK_PORT": "0", "KIOSK_HEALTH__PORT": "0",
+            "KIOSK_REDIS__URL": redis_server.url, "KIOSK_REDIS__PREFIX": prefix,
+            "KIOSK_STORAGE__URL": (tmp_path / "storage").as_uri(),
+        },
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = []
+    while line := await process.stdout.readline():
+        said.append(line.decode())
+        if b'"listening"' in line:
+            break
+    limits = Path(f"/proc/{process.pid}/limits").read_text()
+    process.terminate()
+    await process.communicate()
+    (files,) = [line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files")]
+    assert files == [str(hard)] * 2, said
 
 
 @pytest.mark.parametrize(
