@@ -29,7 +29,8 @@ for i = 4, #ARGV do
   -- A copy whose owner had these bytes already, and which should have been removed at once, is no upload's object.
   if content and object_of(object) ~= object then content = nil end
   local keep = content and wanted(content, object)
-  local used = call('EXISTS', P .. 'uses:' .. object) == 1 and object_of(object) == object
+  -- Also where other bytes have taken its place by now: a job may have been submitted before that.
+  local used = call('EXISTS', P .. 'uses:' .. object) == 1
   if not keep and not used then
     if not look then
       if content then forget_content(content, object) end
