@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -103,6 +104,7 @@ async def ended(*tasks: asyncio.Task[Any], again: float = 2.0) -> None:
 
 def run(service: str, kind: type[S], main: Callable[[Process[S]], Awaitable[None]]) -> int:
     """Run a service until it is asked to stop; return its exit code."""
+    gc.freeze()  # what the imports made lives as long as the process: not to be looked at again and again
     try:
         settings = load(kind)
         return asyncio.run(_run(service, settings, main))

@@ -22,6 +22,7 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -330,6 +331,10 @@ def _is_small(path: Path) -> bool:
         return False  # reading it will tell
 
 
+#: SHA-256 takes as long as writing: both let other threads run, and so go on side by side.
+_DIGESTS = ThreadPoolExecutor(4, "digest")
+
+
 class BlockWriter:
     """Gathers chunks to blocks and writes each in a thread while the next one is gathered."""
 
@@ -374,11 +379,17 @@ class BlockWriter:
             self._writing = None
 
     def _write(self, chunks: list[bytes]) -> None:
-        block = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._file.write(block)
+        digesting = _DIGESTS.submit(self._digest, chunks)
+        try:
+            self._file.writelines(chunks)
+        finally:
+            digesting.result()
+        self.size += sum(map(len, chunks))
+
+    def _digest(self, chunks: list[bytes]) -> None:
         if self._sha256:
-            self._sha256.update(block)
-        self.size += len(block)
+            for chunk in chunks:
+                self._sha256.update(chunk)
 
     def _close(self) -> None:
         self._file.flush()
