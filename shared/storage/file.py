@@ -22,7 +22,6 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -331,10 +330,6 @@ def _is_small(path: Path) -> bool:
         return False  # reading it will tell
 
 
-#: SHA-256 takes as long as writing: both let other threads run, and so go on side by side.
-_DIGESTS = ThreadPoolExecutor(4, "digest")
-
-
 class BlockWriter:
     """Gathers chunks to blocks and writes each in a thread while the next one is gathered."""
 
@@ -379,17 +374,11 @@ class BlockWriter:
             self._writing = None
 
     def _write(self, chunks: list[bytes]) -> None:
-        digesting = _DIGESTS.submit(self._digest, chunks)
-        try:
-            self._file.writelines(chunks)
-        finally:
-            digesting.result()
-        self.size += sum(map(len, chunks))
-
-    def _digest(self, chunks: list[bytes]) -> None:
+        block = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._file.write(block)
         if self._sha256:
-            for chunk in chunks:
-                self._sha256.update(chunk)
+            self._sha256.update(block)
+        self.size += len(block)
 
     def _close(self) -> None:
         self._file.flush()
