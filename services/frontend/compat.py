@@ -16,7 +16,6 @@ from services.frontend.compat_models import ExpireRequest, PredictRequest, Redis
 from services.frontend.context import base_url, frontend
 from services.frontend.errors import Fault, nothing
 from services.frontend.submission import Order
-from services.frontend.uploads import first_file
 
 
 async def health_check(_request: web.Request) -> web.Response:
@@ -26,11 +25,7 @@ async def health_check(_request: web.Request) -> web.Response:
 
 async def upload(request: web.Request) -> web.Response:
     """Store the file in the field ``file``."""
-    parts = frontend(request).uploads.multipart(request).parts()
-    part = await first_file(parts)
-    stored = await frontend(request).uploads.receive(part.chunks, part.filename or "", principal(request).owner)
-    async for _rest in parts:
-        pass
+    stored = await frontend(request).uploads.receive_form(request, principal(request).owner)
     return web.json_response({"imageURL": f"{base_url(request)}/{stored.key}", "uploadedName": stored.key})
 
 

@@ -79,6 +79,15 @@ class Uploads:
         self._remember(Found(key, name, owner))
         return Upload(key, name, stored.size, stored.sha256, kind.media_type)
 
+    async def receive_form(self, request: web.Request, owner: str) -> Upload:
+        """Store the one file of a form, and read the rest of the form; raises as `receive` does."""
+        parts = self.multipart(request).parts()
+        part = await first_file(parts)
+        stored = await self.receive(part.chunks, part.filename or "", owner)
+        async for _rest in parts:
+            pass
+        return stored
+
     def multipart(self, request: web.Request) -> Multipart:
         """Return the parts of a request's body, read with patience but not for ever."""
         pace = Pace(self._settings)

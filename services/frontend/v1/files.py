@@ -9,18 +9,14 @@ from aiohttp import web
 from services.frontend.auth import principal
 from services.frontend.body import read_model
 from services.frontend.context import frontend
-from services.frontend.uploads import Upload, first_file
+from services.frontend.uploads import Upload
 from services.frontend.v1.models import DirectRequest, DirectView, File
 from services.frontend.v1.routing import answer
 
 
 async def upload(request: web.Request) -> web.Response:
     """Store a file."""
-    parts = frontend(request).uploads.multipart(request).parts()
-    part = await first_file(parts)
-    stored = await frontend(request).uploads.receive(part.chunks, part.filename or "", principal(request).owner)
-    async for _rest in parts:
-        pass
+    stored = await frontend(request).uploads.receive_form(request, principal(request).owner)
     return answer(_file(stored), 201)
 
 
