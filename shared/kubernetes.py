@@ -131,7 +131,12 @@ class Cluster:
         query: dict[str, str | int] = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": seconds}
         query |= {"resourceVersion": version} | ({"labelSelector": selector} if selector else {})
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CALL_TIMEOUT, sock_read=seconds + _CALL_TIMEOUT)
-        response = await self._send("WATCH", path, query, None, None, timeout)
+        try:
+            # Accepted at once or not at all: an API server that has lost its etcd lets a watch wait.
+            async with asyncio.timeout(_CALL_TIMEOUT):
+                response = await self._send("WATCH", path, query, None, None, timeout)
+        except TimeoutError as error:
+            raise _away(error) from error
         try:
             async with response:
                 yield {"type": "CONNECTED"}

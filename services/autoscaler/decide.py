@@ -429,6 +429,16 @@ def _account(memory: Memory, at: float, replicas: int) -> tuple[int, float]:
     return day, spent + before * max(0.0, at - begin) / _HOUR
 
 
+def resumed(memory: Memory, at: float, spent: float, actual: int | None) -> Memory:
+    """Take over the day's account as another process left it at a time (s since 1970), if it is newer than one's own.
+
+    ``spent`` is in replica-hours of that day, ``actual`` the replicas then, None where they were not known.
+    """
+    if memory.seen is not None and memory.seen[0] >= at:
+        return memory
+    return dataclasses.replace(memory, day=int(at // DAY), spent=spent, seen=None if actual is None else (at, actual))
+
+
 def _held(memory: Memory, seen: Observation, actual: int | None) -> Memory:
     known = actual if actual is not None else memory.seen[1] if memory.seen else None
     if known is None:

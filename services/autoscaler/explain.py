@@ -83,6 +83,15 @@ class Explainer:
         new, self._new = self._new, []
         await asyncio.gather(*(self._scaler.explain(target, decision) for target, decision in new))
 
+    def forget(self) -> None:
+        """Take back all figures: another one acts now, and what was last seen here must not stand beside its own."""
+        for gauges in self._labels.values():
+            gauges.remove()
+        self._labels.clear()
+        self._told.clear()
+        self._unwritten.clear()
+        self._new.clear()
+
 
 def described(target: Target, seen: Observation, decision: Decision) -> dict[str, Any]:
     """Return a decision as `kiosk status` shows it: plain values, times in s."""
@@ -134,6 +143,11 @@ class _Gauges:
         self._empty = metrics.empty_in_seconds.labels(name)
         self._left = metrics.budget_left.labels(name) if target.budget else None
         self._code = ""
+
+    def remove(self) -> None:
+        for gauge in metrics.OF_TARGETS:
+            gauge.remove(self._target.name)
+        metrics.state.remove(self._target.name, self._code)
 
     def set(self, seen: Observation, decision: Decision) -> None:
         self._held.set(decision.code == "hold")

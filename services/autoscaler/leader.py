@@ -22,7 +22,11 @@ log = structlog.get_logger(__name__)
 
 
 class Leader:
-    """This process's part in the election."""
+    """This process's part in the election.
+
+    Attributes:
+        trouble: why the last election could not be held; empty if it was, None before the first.
+    """
 
     def __init__(
         self, cluster: Cluster, lease: str, identity: str, duration: float, changed: Callable[[], None] = lambda: None
@@ -35,13 +39,20 @@ class Leader:
         self._duration = duration
         self._changed = changed
         self._until = -float("inf")
-        self._seen: tuple[Any, float] = (None, 0.0)
+        self._rival: tuple[tuple[Any, Any], float, float] = ((None, None), 0.0, duration)
         self._mine: Json | None = None
-        self.trouble = "no election was held yet"
+        self.trouble: str | None = None
 
     def leads(self) -> bool:
         """Tell whether this process may act at this very moment."""
         return time.monotonic() < self._until
+
+    def headless(self) -> bool:
+        """Tell whether no election can be held while, as far as is known here, nobody leads."""
+        if not self.trouble or self.leads():
+            return False
+        (holder, _renewed), seen_at, duration = self._rival
+        return holder in (None, "", self._identity) or time.monotonic() - seen_at > duration
 
     async def run(self) -> None:
         """Take part until cancelled; then give the Lease up, so that another need not wait."""
@@ -63,7 +74,13 @@ class Leader:
     async def _try(self) -> None:
         began = time.monotonic()
         try:
-            got = await self._acquire(began)
+            async with asyncio.timeout(
+                max(1.0, self._duration / 3)
+            ):  # so that a call that hangs leaves time for another
+                got = await self._acquire(began)
+        except TimeoutError:
+            self.trouble = "the Kubernetes API does not answer"
+            return
         except Conflict as error:  # somebody else wrote it: read it at the next try, which comes soon
             log.info("lease-contended", error=str(error))
             return
@@ -92,9 +109,9 @@ class Leader:
         holder = spec.get("holderIdentity")
         # What counts is when this process saw the record change, by its own clock.
         record = (holder, spec.get("renewTime"))
-        if record != self._seen[0]:
-            self._seen = (record, began)
-        lapsed = began - self._seen[1] > float(spec.get("leaseDurationSeconds") or self._duration)
+        if record != self._rival[0]:
+            self._rival = (record, began, float(spec.get("leaseDurationSeconds") or self._duration))
+        lapsed = began - self._rival[1] > self._rival[2]
         if holder and holder != self._identity and not lapsed:
             return False
         lease["spec"] = self._spec(spec)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from services.autoscaler import metrics
-from services.autoscaler.decide import Decision, Fleet, Hands, Load, Memory, Observation, decide
+from services.autoscaler.decide import Decision, Fleet, Hands, Load, Memory, Observation, decide, resumed
 from services.autoscaler.explain import Explainer
 from services.autoscaler.measure import ServiceMeter
 from services.autoscaler.scalers import Scaler
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 #: s between two looks at what all workers hold, where no decision asks for it.
 _HANDS_PERIOD = 15.0
+#: s in which the same trouble is logged once.
+_QUIET = 60.0
 
 
 class Loop:
@@ -54,6 +57,8 @@ class Loop:
         self._reconcile = reconcile
         self._clock = clock
         self._memories = {name: Memory() for name in self._targets}
+        self._resumed = False
+        self._troubles: dict[tuple[str, str], float] = {}
         self._types: tuple[float, tuple[str, ...]] = (-float("inf"), ())
         self._hands_read = -float("inf")
         self._explainer = Explainer(store, scaler)
@@ -100,13 +105,38 @@ class Loop:
         return min([self._reconcile, *due])
 
     async def _acts(self) -> bool:
+        """Tell whether this process decides; where nobody can, each target is held, and people are told why."""
+        nobody = ""
         try:
             acts = await self._scaler.acting()
         except Retry as error:
             self._failed("leader", error)
-            return False
+            acts, nobody = False, str(error)
         metrics.leader.set(acts)
+        if not (acts or nobody):  # another one does
+            self._explainer.forget()
+            self._resumed = False
+            return False
+        self._resumed = self._resumed or await self._resume()
+        if nobody:
+            for target in self._targets.values():
+                seen = Observation(self._clock(), None, None, unreadable=nobody.rstrip("."))
+                await self._settle(target, seen, decide(target, seen, self._memories[target.name]), 0.0)
+            await self._explainer.publish()
         return acts
+
+    async def _resume(self) -> bool:
+        """Go on with the day's account of whoever decided before: a restart must not open a new budget."""
+        try:
+            told = await self._store.decisions()
+        except Retry as error:
+            self._failed("decisions", error)
+            return False
+        for name in told.keys() & self._memories.keys():
+            said = json.loads(told[name])
+            last = self._memories[name]
+            self._memories[name] = resumed(last, said["at"], said["spent_hours"], said["actual"])
+        return True
 
     # -- seeing
 
@@ -229,8 +259,13 @@ class Loop:
             metrics.reaction_seconds.labels(target.name).observe(time.monotonic() - began)
 
     def _failed(self, part: str, error: Retry) -> None:
+        """Count a failure; the same again within a minute is a detail: it may come with each of many jobs."""
         metrics.errors.labels(part).inc()
-        log.warning("autoscaler-trouble", part=part, error=str(error))
+        trouble, now = (part, str(error)), time.monotonic()
+        self._troubles = {known: at for known, at in self._troubles.items() if now - at < _QUIET}
+        say = log.debug if trouble in self._troubles else log.warning
+        self._troubles.setdefault(trouble, now)
+        say("autoscaler-trouble", part=part, error=str(error))
 
 
 class _Purse:

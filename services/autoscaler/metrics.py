@@ -36,3 +36,19 @@ leader = Gauge("kiosk_autoscaler_leader", "1 where this replica of the autoscale
 look_seconds = Histogram(
     "kiosk_autoscaler_look_seconds", "Time of one look at all targets, in seconds.", buckets=_REACTION
 )
+
+#: What is known of each target by the one that decides, and by nobody else.
+OF_TARGETS = (
+    waiting,
+    running,
+    oldest_seconds,
+    wanted,
+    actual,
+    ready,
+    held,
+    spent_hours,
+    budget_left,
+    over_budget,
+    cost_per_hour,
+    empty_in_seconds,
+)

@@ -87,7 +87,9 @@ class KubernetesScaler:
             group.create_task(self.leader.run(), name="leader")
 
     async def acting(self) -> bool:
-        """Tell whether this process leads."""
+        """Tell whether this process leads; raises Retry where nobody can."""
+        if self.leader.headless():
+            raise Retry(f"It is not known who leads: {self.leader.trouble}")
         return self.leader.leads()
 
     async def observe(self, target: Target) -> Fleet:
@@ -134,13 +136,17 @@ class KubernetesScaler:
             await asyncio.gather(*(self._mark(name, None) for name in marked))
 
     async def explain(self, target: Target, decision: Decision) -> None:
-        """Write an Event on the target."""
+        """Write an Event on the target, where this process leads."""
+        if not self.leader.leads():
+            return
         scale = self._scales.get(target.name)
         await self._events.tell(target, scale.uid if scale else "", decision)
 
     async def check(self) -> None:
         """Raise Retry while the cluster cannot be seen, or nobody is known to lead."""
         self.pods.all()
+        if self.leader.trouble is None:
+            raise Retry("No election was held yet.")
         if self.leader.trouble:
             raise Retry(f"The election cannot be held: {self.leader.trouble}")
 

@@ -16,7 +16,7 @@ class Scaler(Protocol):
         """Keep watch until cancelled; call ``changed`` whenever there may be something new to see."""
 
     async def acting(self) -> bool:
-        """Tell whether this process is the one that acts; others only watch."""
+        """Tell whether this process is the one that acts; others only watch. Raises `Retry` where none can."""
 
     async def observe(self, target: Target) -> Fleet:
         """Return the replicas of a target."""

@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable, Sequence
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from services.autoscaler.decide import Decision, Fleet, Member
 from services.autoscaler.loop import Loop
 from services.autoscaler.settings import PaceSettings
-from services.autoscaler.targets import Target
+from services.autoscaler.targets import Budget, Target
 from shared.errors import Retry
 from shared.jobs import JobStore, JobType, NewJob, Notifications
 from shared.jobs.model import new_id
@@ -31,14 +33,16 @@ class Remembering:
         self.told: list[tuple[int, tuple[str, ...]]] = []
         self.kept: list[str] = []
         self.trouble = ""
-        self.before_scale: Callable[[], None] = lambda: None
+        self.acts: bool | Retry = True
         self.scaled = asyncio.Event()
 
     async def run(self, _changed: Callable[[], None]) -> None:
         await asyncio.Event().wait()
 
     async def acting(self) -> bool:
-        return True
+        if isinstance(self.acts, Retry):
+            raise self.acts
+        return self.acts
 
     async def observe(self, _target: Target) -> Fleet:
         members = (Member(name, ordinal=i if self.ordinals else None) for i, name in enumerate(self.names))
@@ -173,6 +177,63 @@ async def test_when_the_removal_fails_the_workers_work_again(store: JobStore, no
     assert said["code"] == "hold"
     assert "The API is away" in said["reason"]
     await store.complete("w-0", (claim.jobs[0].held, {}))
+
+
+async def test_where_nobody_can_lead_it_holds_and_says_so_and_one_that_follows_says_nothing(
+    store: JobStore, notifications: Notifications
+) -> None:
+    scaler, target = Remembering(1), TARGET.model_copy(update={"name": "work-of-a-follower", "max_replicas": 1})
+    loop = loop_of(store, notifications, scaler, target)
+    await store.submit(NewJob(new_id("work")))
+    await loop.look()
+    assert _figure("kiosk_autoscaler_replicas", target) == 1
+    scaler.acts = Retry("It is not known who leads: the API is away.")
+    await loop.look()
+    said = json.loads((await store.decisions())[target.name])
+    assert (said["code"], said["reason"]) == ("hold", "Held: It is not known who leads: the API is away.")
+    assert _figure("kiosk_autoscaler_held", target) == 1
+    scaler.acts = False
+    await loop.look()
+    assert _figure("kiosk_autoscaler_held", target) is None, "it would stand beside that of the leader for ever"
+    assert _figure("kiosk_autoscaler_replicas", target) is None
+    assert not scaler.told
+
+
+async def test_the_days_account_outlives_the_process(store: JobStore, notifications: Notifications) -> None:
+    now = [1_700_000_000.0]
+    target = TARGET.model_copy(
+        update={"max_replicas": 9, "gpus_per_replica": 1.0, "budget": Budget(gpu_hours_per_day=10)}
+    )
+
+    def fresh() -> Loop:
+        pace = PaceSettings(busy_share=1)
+        scaler = Remembering(9)
+        return Loop(store, notifications, scaler, [target], pace=pace, reconcile=0.3, clock=lambda: now[0])
+
+    await store.submit(*(NewJob(new_id("work")) for _ in range(9)))
+    first = fresh()
+    await first.look()
+    now[0] += 3600
+    await first.look()
+    now[0] += 60
+    await fresh().look()
+    said = json.loads((await store.decisions())["work"])
+    assert said["spent_hours"] == pytest.approx(9 * (1 + 1 / 60))
+    assert "9.2 of the day's 10.0 replica-hours are used" in said["reason"]
+
+
+async def test_equal_troubles_are_logged_once_a_minute(store: JobStore, notifications: Notifications) -> None:
+    scaler = Remembering()
+    scaler.acts = Retry("The API is away.")
+    loop = loop_of(store, notifications, scaler)
+    with capture_logs() as logged:
+        for _ in range(20):
+            await loop.look()
+    assert [line["log_level"] for line in logged if line["event"] == "autoscaler-trouble"].count("warning") == 1
+
+
+def _figure(name: str, target: Target) -> float | None:
+    return REGISTRY.get_sample_value(name, {"target": target.name})
 
 
 async def test_marks_left_by_a_predecessor_are_taken_off_when_there_is_work(

@@ -36,6 +36,7 @@ class Server:
         self.answer: tuple[int, dict[str, Any], dict[str, str]] | None = None
         self.tokens: list[str] = []
         self.selectors: set[str] = set()
+        self.waits = 0
         self.last = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -52,6 +53,9 @@ class Server:
             meta = {"resourceVersion": str(self.version), "continue": str(begin + limit) if more else ""}
             return web.json_response({"metadata": meta, "items": self.items[begin : begin + limit]})
         self.asked.append(f"watch {request.query['resourceVersion']}")
+        if self.waits:
+            self.waits -= 1
+            await asyncio.Event().wait()
         response = web.StreamResponse()
         await response.prepare(request)
         if self.streams:
@@ -169,6 +173,17 @@ async def test_a_cut_connection_means_a_new_list(server: Server, cluster: Cluste
     await watched(server, pods)
     assert server.asked == ["list", "watch 10", "list", "watch 10"]
     assert len(changes) >= 3, "the trouble itself is told of too"
+
+
+async def test_a_watch_that_is_never_accepted_is_trouble_and_not_waited_for(
+    server: Server, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.kubernetes._CALL_TIMEOUT", 1.0)
+    server.items, server.waits = [pod("p", 1)], 1
+    pods = Pods(cluster, lambda: None)
+    await watched(server, pods)
+    assert server.asked == ["list", "watch 10", "list", "watch 10"]
+    assert pods.all()
 
 
 async def test_an_error_is_not_an_empty_list(server: Server, cluster: Cluster) -> None:
