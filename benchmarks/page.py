@@ -2,8 +2,8 @@
 
 A frontend process with one result of 4,000² pixels and 10,000 cells. The browser opens the page, cold, and then the
 result; then the picture is panned for some seconds at its full size. What the main thread did is read from
-Chromium's own trace: each top-level task (``RunTask`` of the renderer's main thread) counts towards the frame of
-1/60 s in which it began.
+Chromium's own trace: each task of the renderer's main thread counts towards the frame of 1/60 s in which it began. On
+a machine with other work a task's time holds its waits for a processor; its processor time is told beside it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ return {
   bytes: before.reduce((sum, entry) => sum + entry.transferSize, 0),
 };
 """
+#: Where the picture is: x and y of its corner, and its zoom.
+_AT = "return document.getElementById('stage').dataset.view.split(' ')"
 _PAN = """
 const done = arguments[arguments.length - 1], seconds = arguments[0];
 const stage = document.getElementById('stage'), box = stage.getBoundingClientRect();
@@ -139,17 +141,30 @@ def panning(page: Page) -> list[Row]:
     page.run("document.querySelector('.job .thumb').click()")
     page.until(lambda: page.one("#viewer").get_attribute("data-ready") == "yes")
     page.run("for (let n = 0; n < 5; n += 1) document.getElementById('zoom-in').click()")
-    page.until(lambda: page.run("return parseFloat(document.querySelector('.world').style.transform.slice(6)) > 0.9"))
+    page.until(lambda: float(page.run(_AT)[2]) > 0.9)
+    before = drawn(page)
     with Trace(page) as trace:
-        frames = page.driver.execute_async_script(_PAN, PAN_SECONDS)
-    spent = sorted(trace.main_thread_ms())
-    at = lambda share: spent[min(len(spent) - 1, int(share * len(spent)))]  # noqa: E731
+        page.driver.execute_async_script(_PAN, PAN_SECONDS)
+        page.until(lambda: drawn(page) > before)
+    frames = drawn(page) - before
+    wall, cpu = trace.main_thread_ms("dur"), trace.main_thread_ms("tdur")
     return [
-        row("frames while panning", "/s", frames / PAN_SECONDS),
-        row("main thread per frame, p50", "ms", at(0.5), at_most=8),
-        row("main thread per frame, p95", "ms", at(0.95), at_most=8),
-        row("main thread per frame, p99", "ms", at(0.99)),
+        row("frames drawn while panning", "/s", frames / PAN_SECONDS),
+        row("main thread per frame, p50", "ms", share(wall, 0.5), at_most=8),
+        row("main thread per frame, p95", "ms", share(wall, 0.95), at_most=8),
+        row("main thread per frame, p99", "ms", share(wall, 0.99)),
+        row("its processor time, p95", "ms", share(cpu, 0.95)),
     ]
+
+
+def share(numbers: list[float], part: float) -> float:
+    """Return the number below which a part of them lies."""
+    return sorted(numbers)[min(len(numbers) - 1, int(part * len(numbers)))]
+
+
+def drawn(page: Page) -> int:
+    """Return how often the picture was drawn until it last came to rest."""
+    return int(page.run("return document.getElementById('stage').dataset.drawn"))
 
 
 class Trace:
@@ -184,8 +199,12 @@ class Trace:
                 if told.get("method") == "Tracing.dataCollected":
                     self._events += told["params"]["value"]
 
-    def main_thread_ms(self) -> list[float]:
-        """Return the ms of the renderer's main thread in each frame of 1/60 s, of the page that ran most."""
+    def main_thread_ms(self, length: str) -> list[float]:
+        """Return the ms of the renderer's main thread in each frame of 1/60 s, of the page that ran most.
+
+        Args:
+            length: "dur" for the time that passed, "tdur" for that of the processor.
+        """
         threads = {
             (event["pid"], event["tid"])
             for event in self._events
@@ -194,14 +213,15 @@ class Trace:
         tasks: dict[tuple[int, int], list[tuple[float, float]]] = {thread: [] for thread in threads}
         for event in self._events:
             place = (event.get("pid", 0), event.get("tid", 0))
-            if event.get("ph") == "X" and place in tasks and event["name"].endswith("RunTask"):
-                tasks[place].append((event["ts"], event.get("dur", 0)))
+            # Not the event of the same name around it, which counts the same time again.
+            if event.get("ph") == "X" and place in tasks and event["name"] == "ThreadControllerImpl::RunTask":
+                tasks[place].append((event["ts"], event.get(length, 0)))
         busiest = max(tasks.values(), key=len)
         begin = min(at for at, _ in busiest)
         frames: dict[int, float] = {}
-        for at, length in busiest:
+        for at, taken in busiest:
             frame = int((at - begin) / FRAME_US)
-            frames[frame] = frames.get(frame, 0) + length / 1000
+            frames[frame] = frames.get(frame, 0) + taken / 1000
         return list(frames.values())
 
 

@@ -2,20 +2,19 @@
 
 import * as api from "./api.js";
 import { find, make, say } from "./dom.js";
-import { Cells } from "./view/cells.js";
+import { factsOf } from "./facts.js";
 import { Channels } from "./view/channels.js";
-import { Marks } from "./view/marks.js";
 import { Stage } from "./view/stage.js";
 
 const PLAY_MS = 150;
+const AHEAD = 3;
 const PLANES = { T: "Frame", Z: "Slice" };
 
 export class Viewer {
   constructor() {
     this.dialog = find("viewer");
-    this.stage = new Stage(find("stage"), { moved: () => this.drawScale(), under: (x, y) => this.pointed(x, y) });
-    this.channels = new Channels(find("channels"), (looks) => this.stage.set({ looks }));
-    this.marks = new Marks();
+    this.stage = new Stage(find("stage"), { moved: () => this.drawScale(), told: (data) => this.told(data) });
+    this.channels = new Channels(find("channels"), () => this.look());
     this.listen();
   }
 
@@ -36,24 +35,17 @@ export class Viewer {
     this.wait("Loading the picture…");
     find("count").textContent = "–";
     find("viewer-download").href = job.links.result ?? "";
+    find("viewer-download").hidden = !job.links.result;
     const send = find("viewer-send");
     send.hidden = !(this.labelViewer && job.links.download);
     if (!send.hidden) send.href = this.labelViewer.replace("{url}", encodeURIComponent(job.links.download));
     for (const id of ["item-field", "plane-bar", "layer-field", "spots-field", "tails-field", "cells-field"]) find(id).hidden = true;
-    this.facts(job);
+    find("facts").replaceChildren(...factsOf(job).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   }
 
   wait(text) {
     find("viewer-wait").textContent = text;
     find("viewer-wait").hidden = !text;
-  }
-
-  facts(job) {
-    const rows = [["Analysis", job.type ?? job.id.split(":")[0]], ["Model", [job.model, job.model_version].filter(Boolean).join(" ")],
-      ...Object.entries(job.options ?? {}).map(([name, value]) => [name, String(value)]),
-      ...Object.entries(job.seconds ?? {}).map(([stage, value]) => [`${stage} time`, `${[value].flat().map((s) => s.toFixed(2)).join(", ")} s`]),
-      ["Job", job.id]];
-    find("facts").replaceChildren(...rows.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   }
 
   // An archive's images are parts of its job, each with a view of its own.
@@ -76,42 +68,38 @@ export class Viewer {
   }
 
   load(url) {
-    this.painter = new Worker("/static/view/painter.js", { type: "module" });
-    this.painter.onmessage = ({ data }) => this.told(data);
-    this.painter.onerror = () => this.wait("This browser cannot show the picture. Download the result instead.");
-    this.painter.postMessage({ open: new URL(url, location.href).href });
+    try {
+      this.stage.open(url);
+    } catch (error) {
+      this.wait(`${error.message} Download the result instead.`);
+    }
   }
 
   end() {
     clearInterval(this.playing);
-    this.playing = 0;
-    this.painter?.terminate();
-    this.painter = null;
+    this.playing = this.settled = null;
     this.manifest = null;
     this.stage.close();
+    this.drawPlay();
     delete this.dialog.dataset.ready;
   }
 
-  told(data) {
-    if (data.manifest) this.show(data.manifest);
-    else if (data.table) this.know(data.table);
-    else if (data.tile) {
-      this.stage.show(data);
+  told({ manifest, settled, cell, failed }) {
+    if (manifest) this.show(manifest);
+    else if (cell) this.tellCell(cell);
+    else if (settled) {
+      this.settled = settled.plane;
       this.wait("");
-      if (this.stage.pending?.size === 0) this.dialog.dataset.ready = "yes";
-    } else this.wait("The picture cannot be loaded just now. Close and open it again, or download the result.");
+      if (settled.plane === this.plane) this.dialog.dataset.ready = "yes";
+    } else if (failed) this.wait("The picture cannot be loaded just now. Close and open it again, or download the result.");
   }
 
   show(manifest) {
     this.manifest = manifest;
-    this.cells = new Cells(this.painter);
-    Object.assign(this, { plane: 0, layer: 0, picked: 0 });
+    Object.assign(this, { plane: 0, layer: 0 });
     this.channels.show(manifest);
-    this.stage.open(this.painter, manifest);
-    this.marks.open(this.stage.world, manifest.width, manifest.height);
-    const name = PLANES[manifest.axis] ?? "Image";
     find("plane-bar").hidden = manifest.planes < 2;
-    find("plane-name").textContent = name;
+    find("plane-name").textContent = PLANES[manifest.axis] ?? "Image";
     Object.assign(find("plane"), { max: String(manifest.planes - 1), value: "0" });
     find("play").hidden = manifest.axis !== "T" && manifest.axis !== "Z";
     find("layer").replaceChildren(...manifest.layers.map((layer, n) => make("option", { value: String(n) }, layer)));
@@ -119,8 +107,7 @@ export class Viewer {
     find("cells-field").hidden = !Object.keys(manifest.labels).length;
     find("spots-field").hidden = !Object.keys(manifest.points).length;
     find("tails-field").hidden = !manifest.tracks;
-    this.adjust();
-    this.stage.set({ looks: this.channels.looks });
+    this.drawScale();
     this.go(0);
   }
 
@@ -131,72 +118,41 @@ export class Viewer {
     this.plane = Math.min(manifest.planes - 1, Math.max(0, plane));
     find("plane").value = String(this.plane);
     find("plane-out").textContent = `${this.plane + 1} of ${manifest.planes}`;
-    this.stage.set({ plane: this.plane, layer: this.layer });
     const labels = manifest.labels[`${this.plane}/${this.layer}`], points = manifest.points[this.plane];
     find("count").textContent = (labels ?? points)?.count.toLocaleString() ?? "–";
     find("counted").textContent = labels ? manifest.layers[this.layer] ?? "cells" : "spots";
     find("spots-out").textContent = points?.count.toLocaleString() ?? "0";
-    const tail = manifest.tracks ? Number(find("tail").value) : 0;
-    for (let at = this.plane; at >= Math.max(0, this.plane - tail); at -= 1) this.cells.ask(at, this.layer);
-    this.draw();
+    this.look();
   }
 
-  know(table) {
-    this.cells.take(table);
-    this.draw();
-    this.dialog.dataset.known = `${this.plane}`;
-  }
-
-  draw() {
-    const points = this.cells.points(this.plane, this.layer);
-    this.marks.showSpots(points ?? { x: [] }, this.manifest.points[this.plane]?.assigned);
-    if (this.manifest.tracks) this.marks.showTails(this.cells.tails(this.plane, this.layer, Number(find("tail").value)));
-    this.light(this.picked);
-  }
-
-  adjust() {
-    const on = (id) => find(id).checked;
+  // Tells the stage how all tools are set.
+  look() {
+    const { manifest, plane, layer } = this;
     for (const [id, unit] of [["opacity", " %"], ["tail", " frames"]]) find(`${id}-out`).textContent = `${find(id).value}${unit}`;
-    const { layers } = this.stage;
-    if (!layers) return;
-    layers.fill.style.opacity = String(Number(find("opacity").value) / 100);
-    layers.rim.hidden = layers.edge.hidden = !on("outlines");
-    this.marks.spots.toggleAttribute("hidden", !on("spots"));
-    this.marks.tails.toggleAttribute("hidden", !on("tails"));
+    if (!manifest) return;
+    const on = (id) => find(id).checked;
+    this.stage.set({
+      plane, layer, looks: this.channels.looks, opacity: Number(find("opacity").value) / 100, outlines: on("outlines"), spots: on("spots"),
+      tail: manifest.tracks && on("tails") ? Number(find("tail").value) : 0, ahead: this.playing ? AHEAD : 1,
+    });
   }
 
   // -- cells --
 
-  pointed(x, y) {
-    this.light(this.stage.cellAt(x, y));
+  tellCell(cell) {
+    find("under").replaceChildren(...(cell.id ? this.about(cell) : ["Point at a cell to see its id and area."]));
+    if (!cell.stepped || cell.area === undefined) return;
+    this.stage.centre(cell.x, cell.y);
+    say(find("under").textContent);
   }
 
-  light(id) {
-    this.picked = id;
-    const cell = id ? this.cells.get(this.plane, this.layer, id) : null;
-    this.stage.light(id, cell);
-    find("under").replaceChildren(...(id ? this.about(id, cell) : ["Point at a cell to see its id and area."]));
-  }
-
-  about(id, cell) {
-    const track = this.cells.tracks.get(id);
+  about({ id, area, track }) {
     const size = this.manifest.pixel_size_um;
     const told = [make("strong", {}, `${track ? "Track" : "Cell"} ${id}`)];
-    if (cell) told.push(`: ${cell.area.toLocaleString()} px`);
-    if (cell && size) told.push(` = ${(cell.area * size * size).toFixed(1)} µm²`);
+    if (area !== undefined) told.push(`: ${area.toLocaleString()} px`);
+    if (area !== undefined && size) told.push(` = ${(area * size * size).toFixed(1)} µm²`);
     if (track) told.push(make("br"), `Frames ${track.first + 1} to ${track.last + 1}${track.parent ? `, daughter of ${track.parent}` : ""}`);
     return told;
-  }
-
-  next(step) {
-    const ids = this.cells?.ids(this.plane, this.layer) ?? [];
-    if (!ids.length) return;
-    const at = ids.indexOf(this.picked);
-    const id = ids[(Math.max(at, step > 0 ? -1 : 0) + step + ids.length) % ids.length];
-    const cell = this.cells.get(this.plane, this.layer, id);
-    this.stage.centre(cell.x, cell.y);
-    this.light(id);
-    say(find("under").textContent);
   }
 
   // -- tools --
@@ -214,26 +170,29 @@ export class Viewer {
   }
 
   play() {
-    const button = find("play");
-    if (this.playing) { clearInterval(this.playing); this.playing = 0; } else {
+    if (this.playing) { clearInterval(this.playing); this.playing = null; } else {
       // The next plane only when this one is there.
       this.playing = setInterval(() => {
-        if (this.manifest && !this.stage.pending?.size) this.go((this.plane + 1) % this.manifest.planes);
+        if (this.manifest && this.settled === this.plane) this.go((this.plane + 1) % this.manifest.planes);
       }, PLAY_MS);
     }
-    button.textContent = this.playing ? "❚❚" : "▶";
-    button.setAttribute("aria-label", this.playing ? "Stop" : "Play");
+    this.drawPlay();
+    this.look();
+  }
+
+  drawPlay() {
+    find("play").textContent = this.playing ? "❚❚" : "▶";
+    find("play").setAttribute("aria-label", this.playing ? "Stop" : "Play");
   }
 
   listen() {
-    for (const id of ["opacity", "outlines", "spots", "tails", "tail"]) find(id).addEventListener("input", () => this.adjust());
-    find("tail").addEventListener("change", () => this.go(this.plane));
+    for (const id of ["opacity", "outlines", "spots", "tails", "tail"]) find(id).addEventListener("input", () => this.look());
     find("zoom-in").addEventListener("click", () => this.stage.zoom(1.5));
     find("zoom-out").addEventListener("click", () => this.stage.zoom(1 / 1.5));
     find("fit").addEventListener("click", () => this.stage.fit());
     find("plane").addEventListener("input", (event) => this.go(Number(event.target.value)));
     find("play").addEventListener("click", () => this.play());
-    find("layer").addEventListener("change", (event) => { this.layer = Number(event.target.value); this.picked = 0; this.go(this.plane); });
+    find("layer").addEventListener("change", (event) => { this.layer = Number(event.target.value); this.go(this.plane); });
     find("item").addEventListener("change", (event) => this.showItem(Number(event.target.value)));
     find("viewer-close").addEventListener("click", () => this.dialog.close());
     this.dialog.addEventListener("close", () => {
@@ -253,7 +212,7 @@ export class Viewer {
       ArrowLeft: () => stage.move({ ...stage.view, x: x + step }), ArrowRight: () => stage.move({ ...stage.view, x: x - step }),
       ArrowUp: () => stage.move({ ...stage.view, y: y + step }), ArrowDown: () => stage.move({ ...stage.view, y: y - step }),
       "+": () => stage.zoom(1.25), "=": () => stage.zoom(1.25), "-": () => stage.zoom(0.8), 0: () => stage.fit(),
-      n: () => this.next(1), p: () => this.next(-1), ",": () => this.go(this.plane - 1), ".": () => this.go(this.plane + 1),
+      n: () => stage.step(1), p: () => stage.step(-1), ",": () => this.go(this.plane - 1), ".": () => this.go(this.plane + 1),
       o: () => find("outlines").click(),
     };
     if (!this.manifest || !acts[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -58,9 +58,10 @@ async def test_from_upload_to_result(working: Served, page: Page, tmp_path: Path
 def point_at_the_middle(page: Page) -> None:
     """Move the mouse over the picture's cell 18: its middle is at (116, 84) of 256 × 192."""
     page.run(
-        """const box = document.querySelector('.world').getBoundingClientRect();
-        const at = {clientX: box.left + box.width * 116 / 256, clientY: box.top + box.height * 84 / 192};
-        document.querySelector('#stage').dispatchEvent(new PointerEvent('pointermove', {pointerId: 1, ...at}))"""
+        """const stage = document.getElementById('stage'), box = stage.getBoundingClientRect();
+        const [left, top, zoom] = stage.dataset.view.split(' ').map(Number);
+        const at = {clientX: box.left + left + 116 * zoom, clientY: box.top + top + 84 * zoom};
+        stage.dispatchEvent(new PointerEvent('pointermove', {pointerId: 1, ...at}))"""
     )
 
 
@@ -316,9 +317,9 @@ async def test_by_keyboard_alone(working: Served, page: Page) -> None:
         page.until(lambda: opened(page))
         page.keys("n")
         page.until(lambda: page.one("#under").text.startswith("Cell 1: "))
-        before = page.one(".pan").get_attribute("style")
+        before = page.one("#stage").get_attribute("data-view")
         page.keys("+", "\ue012")
-        page.until(lambda: page.one(".pan").get_attribute("style") != before)
+        page.until(lambda: page.one("#stage").get_attribute("data-view") != before)
         page.keys("\ue00c")
         page.until(lambda: not page.one("#viewer").is_displayed())
 

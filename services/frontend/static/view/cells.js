@@ -1,24 +1,37 @@
-// What is known of cells, points and tracks, plane by plane, as the worker hands it over.
+// What is known of cells, points and tracks, plane by plane, read when it is first asked for.
+
+const KEPT = 400;
 
 export class Cells {
-  constructor(painter) {
-    this.painter = painter;
+  constructor(file, { read, failed }) {
+    Object.assign(this, { file, read, failed });
     this.planes = new Map();
-    this.asked = new Set();
     this.tracks = new Map();
   }
 
-  // Asks once for what is known of a plane.
+  // Sees to it that a plane is known, soon.
   ask(plane, layer) {
     const key = `${plane}/${layer}`;
-    if (this.asked.has(key)) return;
-    this.asked.add(key);
-    this.painter.postMessage({ table: { plane, layer } });
+    if (this.planes.has(key)) return;
+    this.planes.set(key, {});
+    if (this.planes.size > KEPT) this.planes.delete(this.planes.keys().next().value);
+    this.load(plane, layer).then((known) => { this.planes.set(key, known); this.read(plane); }, (error) => {
+      this.planes.delete(key);
+      this.failed(error);
+    });
   }
 
-  take({ plane, layer, cells, points, tracks }) {
-    this.planes.set(`${plane}/${layer}`, { cells: cells && cellColumns(cells), points: points && pointColumns(points) });
-    for (const [id, first, last, parent] of tracks ?? []) this.tracks.set(id, { id, first, last, parent });
+  async load(plane, layer) {
+    const { labels, points, tracks } = this.file.manifest;
+    const [cells, spots] = await Promise.all([labels[`${plane}/${layer}`]?.cells, points[plane]?.part].map((part) => part && this.file.part(part)));
+    if (tracks) await (this.lineage ??= this.lineages(tracks));
+    return { cells: cells && cellColumns(cells), points: spots && pointColumns(spots) };
+  }
+
+  async lineages(part) {
+    for (const [id, first, last, parent] of JSON.parse(new TextDecoder().decode(await this.file.part(part)))) {
+      this.tracks.set(id, { first, last, parent });
+    }
   }
 
   points(plane, layer) {
@@ -36,24 +49,25 @@ export class Cells {
     return at < 0 ? null : Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, column[at]]));
   }
 
-  // Where each cell of a plane was in the planes before, oldest first, mothers included.
+  // Where each cell of a plane was in the planes before, newest first, mothers included: [id, [x, y, x, y, …]].
   tails(plane, layer, length) {
-    const found = new Map();
-    for (const id of this.ids(plane, layer)) {
-      const points = [];
-      let now = id;
-      for (let at = plane; at >= Math.max(0, plane - length); at -= 1) {
-        const track = this.tracks.get(now);
-        if (track && at < track.first) {
-          if (!track.parent) break;
-          now = track.parent;
-        }
-        const cell = this.get(at, layer, now);
-        if (cell) points.unshift([cell.x, cell.y]);
+    return [...this.ids(plane, layer)].map((id) => [id, this.tail(id, plane, layer, length)]);
+  }
+
+  tail(id, plane, layer, length) {
+    const points = [];
+    let now = id;
+    for (let at = plane; at >= Math.max(0, plane - length); at -= 1) {
+      const track = this.tracks.get(now);
+      if (track && at < track.first) {
+        if (!track.parent) break;
+        now = track.parent;
       }
-      found.set(id, points);
+      const columns = this.planes.get(`${at}/${layer}`)?.cells;
+      const found = columns ? place(columns.id, now) : -1;
+      if (found >= 0) points.push(columns.x[found], columns.y[found]);
     }
-    return found;
+    return points;
   }
 }
 

@@ -1,41 +1,59 @@
-// Lines and points over the picture, in its own coordinates: spots, and where the cells of a movie came from.
+// Lines and points over the picture, of one width at any zoom: spots, where the cells of a movie came from, and the
+// cell that is pointed at. Pixel 0 of the image has its middle at 0.5.
 
-import { drawing } from "./stage.js";
+const SPOT = 5;
+const TAIL = 2.2;
+const INSIDE = "#ff6e6e", OUTSIDE = "#d5dedc";
 
-export class Marks {
-  // Fits a drawing over a picture of a size.
-  open(world, width, height) {
-    this.spots = drawing(width, height);
-    this.tails = drawing(width, height, "g");
-    for (const [name, element] of [["spots", this.spots], ["tails", this.tails]]) {
-      element.setAttribute("class", name);
-      Object.assign(element.style, { width: `${width}px`, height: `${height}px` });
-      world.append(element);
-    }
-    // One line for all spots within cells, one for all others.
-    this.spots.append(this.spots.firstChild.cloneNode());
-    [this.inside, this.outside] = this.spots.children;
-    this.outside.setAttribute("class", "outside");
+// points: columns x, y, cell; `assigned`: whether cells of points are known. Points of one look are one drawing.
+export function drawSpots(pen, { x, y, zoom, width, height, ratio }, points, assigned) {
+  const side = Math.ceil(SPOT * ratio), half = side / 2;
+  const looks = [dot(side, INSIDE), dot(side, OUTSIDE)];
+  for (let i = 0; i < points.x.length; i += 1) {
+    const left = x + (points.x[i] + 0.5) * zoom - half, top = y + (points.y[i] + 0.5) * zoom - half;
+    if (left < -side || top < -side || left > width || top > height) continue;
+    pen.drawImage(looks[assigned && !points.cell[i] ? 1 : 0], Math.round(left), Math.round(top));
   }
+}
 
-  // Spots: columns x, y, cell. A point is a line without length and with round ends. Pixel 0 has its middle at 0.5.
-  showSpots(points, assigned) {
-    const paths = [[], []];
-    for (let i = 0; i < points.x.length; i += 1) {
-      paths[assigned && !points.cell[i] ? 1 : 0].push(`M${(points.x[i] + 0.5).toFixed(1)} ${(points.y[i] + 0.5).toFixed(1)}h0`);
-    }
-    this.inside.setAttribute("d", paths[0].join(""));
-    this.outside.setAttribute("d", paths[1].join(""));
-  }
+const dots = new Map();
 
-  // Tails: for each id the places it had, oldest first; daughters begin at their mother's last place.
-  showTails(places) {
-    const group = this.tails.firstChild;
-    group.replaceChildren(...[...places].filter(([, points]) => points.length > 1).map(([id, points]) => {
-      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      path.setAttribute("d", `M${points.map(([x, y]) => `${(x + 0.5).toFixed(1)} ${(y + 0.5).toFixed(1)}`).join("L")}`);
-      path.style.stroke = `hsl(${((id * 137.508) % 360).toFixed(0)} 85% 66%)`;
-      return path;
-    }));
+function dot(side, colour) {
+  const key = `${side}${colour}`;
+  if (!dots.has(key)) {
+    const canvas = new OffscreenCanvas(side, side), pen = canvas.getContext("2d");
+    pen.fillStyle = colour;
+    pen.arc(side / 2, side / 2, side / 2, 0, 2 * Math.PI);
+    pen.fill();
+    dots.set(key, canvas);
   }
+  return dots.get(key);
+}
+
+// tails: [id, [x, y, x, y, …]] in pixels of the image.
+export function drawTails(pen, { x, y, zoom, ratio }, tails) {
+  pen.lineWidth = TAIL * ratio;
+  pen.lineCap = pen.lineJoin = "round";
+  for (const [id, points] of tails) {
+    if (points.length < 4) continue;
+    pen.strokeStyle = `hsl(${((id * 137.508) % 360).toFixed(0)} 85% 66%)`;
+    pen.beginPath();
+    for (let i = 0; i < points.length; i += 2) pen.lineTo(x + (points[i] + 0.5) * zoom, y + (points[i + 1] + 0.5) * zoom);
+    pen.stroke();
+  }
+}
+
+// A light over a cell within its box: what `cellAt` says at each pixel of a level.
+export function lightOf(id, box, level, cellAt) {
+  const scale = 2 ** Math.max(0, level);
+  const left = Math.floor(box.left / scale), top = Math.floor(box.top / scale);
+  const width = Math.ceil(box.right / scale) - left, height = Math.ceil(box.bottom / scale) - top;
+  const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext("2d");
+  const image = pen.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
+  let lit = 0;
+  for (let y = 0, i = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1, i += 1) if (cellAt((left + x) * scale, (top + y) * scale) === id) { pixels[i] = 0xa0ffffff; lit += 1; }
+  }
+  pen.putImageData(image, 0, 0);
+  return lit ? { canvas, left: left * scale, top: top * scale, width: width * scale, height: height * scale } : null;
 }
