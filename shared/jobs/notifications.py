@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Protocol
 
 import structlog
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import RedisCluster
 from redis.asyncio.keyspace_notifications import AsyncKeyspaceNotifications
-from redis.keyspace_notifications import KeyspaceChannel
+from redis.keyspace_notifications import KeyNotification, KeyspaceChannel
 
 from shared.jobs.connection import AWAY, COMMAND_TIMEOUT, RedisError, at_node, close, connect, database, slot_holder
 from shared.lifecycle import ended
@@ -28,6 +28,9 @@ NEEDED_EVENTS = "K$h"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 #: Seconds that receiving waits for an event before it looks whether the connection still stands.
 _PERIOD = 5.0
+#: A key that never has events: keeps the connection subscribed when nobody watches anything, and is subscribed last,
+#: so that its confirmation, after each connection, the silent ones of redis-py too, means that all others stand.
+_NONE = "none"
 
 
 class Watch:
@@ -81,6 +84,8 @@ class Notifications:
         self._prefix = prefix
         self._watches: dict[str, list[Wakeable]] = {}
         self._subscriptions: _Subscriptions | None = None
+        #: Keys whose subscription was sent and not yet confirmed: set when it is, or when there is none to wait for.
+        self._unconfirmed: dict[str, asyncio.Event] = {}
         self._ready = asyncio.Event()
         self._told = ""
         self._reconnected = asyncio.Event()
@@ -97,6 +102,7 @@ class Notifications:
         for key in keys:
             self._watches.setdefault(key, []).append(who)
         await self._subscribe(fresh)
+        await self._confirmed(keys)
 
     @contextlib.asynccontextmanager
     async def watch(self, *keys: str, using: Watch | None = None) -> AsyncIterator[Watch]:
@@ -160,21 +166,19 @@ class Notifications:
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Subscriptions]:
         await self._switch_on()
-        subscriptions = await _open(self._client, self._url, self._prefix, self._silently_reconnected)
+        subscriptions = await _open(self._client, self._url, self._prefix)
         try:
-            # A key that never has events keeps the connection subscribed when nobody watches anything.
-            watched = set(self._watches)
-            await subscriptions.subscribe(self._channel("none"), *map(self._channel, watched))
-            while missed := set(self._watches) - watched:  # whoever came meanwhile
+            watched: set[str] = set()
+            while missed := set(self._watches) - watched:  # whoever comes meanwhile too
                 await subscriptions.subscribe(*map(self._channel, missed))
                 watched |= missed
             self._subscriptions = subscriptions
-            self._everybody_reconciles()
-            self._ready.set()
+            await subscriptions.subscribe(self._channel(_NONE))
             yield subscriptions
         finally:
             self._ready.clear()
             self._subscriptions = None
+            self._nothing_to_confirm()
             await subscriptions.aclose()
 
     async def _switch_on(self) -> None:
@@ -187,10 +191,26 @@ class Notifications:
         start = len(self._prefix)
         while True:
             async with asyncio.timeout(_PERIOD + 2 * COMMAND_TIMEOUT):
-                message = await subscriptions.get_message(timeout=_PERIOD)
-            if message is not None:
-                for watch in self._watches.get(str(message.key)[start:], ()):
+                message = await subscriptions.receive(_PERIOD)
+            if message is None:
+                continue
+            if message["type"] == "subscribe":
+                self._in_force(message["channel"])
+            elif (notification := KeyNotification.from_message(message)) is not None:
+                for watch in self._watches.get(str(notification.key)[start:], ()):
                     watch.set()
+
+    def _in_force(self, channel: str) -> None:
+        """A subscription is confirmed; that of the key without events: everything watched is, after a connection."""
+        key = channel.removeprefix(str(self._channel("")))
+        if key == _NONE:
+            if self._ready.is_set():
+                self._reconnected.set()  # silently
+            self.reconnections += 1
+            self._ready.set()
+            self._wake_all()
+        elif (waiting := self._unconfirmed.pop(key, None)) is not None:
+            waiting.set()
 
     async def _keep_switched_on(self) -> None:
         """Switch on again after each silent reconnection: a server that was restarted or took over has forgotten."""
@@ -205,14 +225,6 @@ class Notifications:
             else:
                 self._wake_all()
 
-    def _everybody_reconciles(self) -> None:
-        self.reconnections += 1
-        self._wake_all()
-
-    def _silently_reconnected(self) -> None:
-        self._reconnected.set()
-        self._everybody_reconciles()
-
     def _wake_all(self) -> None:
         for watches in self._watches.values():
             for watch in watches:
@@ -221,11 +233,25 @@ class Notifications:
     async def _subscribe(self, keys: list[str]) -> None:
         if self._subscriptions is None or not keys:
             return
+        self._unconfirmed |= {key: asyncio.Event() for key in keys}
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT):
                 await self._subscriptions.subscribe(*map(self._channel, keys))
         except (*AWAY, RedisError, RuntimeError):
             self._start_anew()
+
+    async def _confirmed(self, keys: Iterable[str]) -> None:
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                for waiting in [self._unconfirmed[key] for key in keys if key in self._unconfirmed]:
+                    await waiting.wait()
+        except TimeoutError:
+            self._start_anew()
+
+    def _nothing_to_confirm(self) -> None:
+        for waiting in self._unconfirmed.values():
+            waiting.set()
+        self._unconfirmed.clear()
 
     async def remove(self, who: Wakeable, *keys: str) -> None:
         """Have somebody told no more."""
@@ -269,21 +295,14 @@ async def switch_on(redis: Any) -> str | None:
 
 
 class _Subscriptions(AsyncKeyspaceNotifications):
-    """Adds the one thing missing: being told when redis-py reconnected and resubscribed silently."""
+    """Adds the one thing missing: confirmations, also those after redis-py reconnected and resubscribed silently."""
 
-    def __init__(self, client: Redis, reconnected: Any) -> None:
-        super().__init__(client)
-        self._reconnected = reconnected
-        self._hooked = False
-
-    async def subscribe(self, *channels: Any, handler: Any = None) -> None:
-        await super().subscribe(*channels, handler=handler)
-        if not self._hooked and self._pubsub.connection is not None:
-            self._pubsub.connection.register_connect_callback(self._on_connect)
-            self._hooked = True
-
-    async def _on_connect(self, _connection: Any) -> None:
-        self._reconnected()
+    async def receive(self, timeout: float) -> dict[str, Any] | None:
+        """Wait (s) for an event or for the confirmation of a subscription, as redis-py's pub/sub gives them."""
+        message: dict[str, Any] | None = await self._pubsub.get_message(
+            ignore_subscribe_messages=False, timeout=timeout
+        )
+        return message
 
     async def aclose(self) -> None:
         await super().aclose()  # type: ignore[no-untyped-call]
@@ -292,13 +311,13 @@ class _Subscriptions(AsyncKeyspaceNotifications):
 class _ClusterSubscriptions(_Subscriptions):
     """Subscriptions at the one node of a cluster that tells of the deployment's keys: the holder of their slot."""
 
-    def __init__(self, cluster: RedisCluster, key: str, holder: str, url: str, reconnected: Any) -> None:
+    def __init__(self, cluster: RedisCluster, key: str, holder: str, url: str) -> None:
         self._cluster, self._key, self._holder = cluster, key, holder
         self._at_holder = connect(at_node(url, holder))
-        super().__init__(self._at_holder, reconnected)
+        super().__init__(self._at_holder)
 
-    async def get_message(self, ignore_subscribe_messages: bool | None = None, timeout: float = 0.0) -> Any:
-        message = await super().get_message(ignore_subscribe_messages, timeout)
+    async def receive(self, timeout: float) -> dict[str, Any] | None:
+        message = await super().receive(timeout)
         if message is None and await slot_holder(self._cluster, self._key) != self._holder:
             raise RedisError("another node of the cluster has taken over the keys")
         return message
@@ -308,7 +327,7 @@ class _ClusterSubscriptions(_Subscriptions):
         await close(self._at_holder)
 
 
-async def _open(client: Any, url: str, key: str, reconnected: Any) -> _Subscriptions:
+async def _open(client: Any, url: str, key: str) -> _Subscriptions:
     if isinstance(client, RedisCluster):
-        return _ClusterSubscriptions(client, key, await slot_holder(client, key), url, reconnected)
-    return _Subscriptions(client, reconnected)
+        return _ClusterSubscriptions(client, key, await slot_holder(client, key), url)
+    return _Subscriptions(client)

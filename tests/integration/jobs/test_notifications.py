@@ -87,6 +87,19 @@ async def test_a_worker_that_died_while_parked_costs_only_its_turn(
     assert await store.redis.zcard(f"{store.prefix}idle:{TYPE}") == 0
 
 
+async def test_an_event_right_after_a_watch_began_is_heard(
+    redis_server: RedisServer, prefix: str, store: JobStore
+) -> None:
+    async with (
+        relay_to(redis_server.port, delay=0.05) as relay,
+        listening(f"redis://127.0.0.1:{relay.port}/0", prefix) as manager,
+    ):
+        for n in range(5):
+            async with manager.watch(f"wake:w{n}") as watch:
+                await store.redis.set(f"{prefix}wake:w{n}", "x")  # on a faster connection than the subscription
+                assert await watch.wait(5)
+
+
 async def test_a_silent_reconnection_is_seen(store: JobStore, notifications: Notifications) -> None:
     async with notifications.watch("wake:w1") as watch:
         watch._event.clear()
