@@ -259,13 +259,13 @@ class Loop:
             metrics.reaction_seconds.labels(target.name).observe(time.monotonic() - began)
 
     def _failed(self, part: str, error: Retry) -> None:
-        """Count a failure; the same again within a minute is a detail: it may come with each of many jobs."""
+        """Count a failure, and log it once a minute: the same may come with each of many jobs."""
         metrics.errors.labels(part).inc()
         trouble, now = (part, str(error)), time.monotonic()
         self._troubles = {known: at for known, at in self._troubles.items() if now - at < _QUIET}
-        say = log.debug if trouble in self._troubles else log.warning
-        self._troubles.setdefault(trouble, now)
-        say("autoscaler-trouble", part=part, error=str(error))
+        if trouble not in self._troubles:
+            self._troubles[trouble] = now
+            log.warning("autoscaler-trouble", part=part, error=str(error))
 
 
 class _Purse:
