@@ -324,7 +324,7 @@ async def _change(store: JobStore, held: list[Held], sent: dict[str, float], sec
 
 async def _advance(store: JobStore, held: Held, percent: int, at_once: asyncio.Semaphore) -> None:
     async with at_once:
-        await store.advance("bench", held, "predicting", percent)
+        await store.advance("bench", (held, "predicting", percent))
 
 
 # -- all of it --

@@ -53,7 +53,7 @@ class Announcer:
     def __init__(self, bench: Bench, pipelines: dict[str, Pipeline[Any]]) -> None:
         """Prepare; nothing is told yet."""
         self._bench = bench
-        self._pipelines = pipelines
+        self._types = [type(pipeline).described() for pipeline in pipelines.values()]
         self._told = False
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class Announcer:
         store = self._bench.store
         while True:
             try:
-                await store.announce(*(type(pipeline).described() for pipeline in self._pipelines.values()))
+                await store.announce(*self._types)
                 self._told = True
                 await store.announce_models(await self._bench.models.models())
             except Retry as error:

@@ -13,6 +13,7 @@ from services.consumer.inference import ModelServer, open_model_server
 from services.consumer.memory import MemoryBudget
 from services.consumer.reading import Decoder, ReadLimits
 from services.consumer.settings import Settings
+from services.consumer.telling import Teller
 from shared.jobs import JobStore
 from shared.storage import Storage, open_storage
 
@@ -28,6 +29,7 @@ class Bench:
     decoder: Decoder
     pool: Executor
     memory: MemoryBudget
+    teller: Teller
 
     @property
     def worker(self) -> str:
@@ -51,9 +53,11 @@ async def open_bench(settings: Settings, store: JobStore) -> AsyncIterator[Bench
         timeout=limits.decode_seconds,
     )
     pool = ThreadPoolExecutor(work.threads, "arrays")
+    teller = Teller(store, settings.name)
     try:
-        yield Bench(settings, store, storage, models, decoder, pool, MemoryBudget(work.memory))
+        yield Bench(settings, store, storage, models, decoder, pool, MemoryBudget(work.memory), teller)
     finally:
+        await teller.aclose()
         await decoder.aclose()
         await models.aclose()
         await storage.aclose()

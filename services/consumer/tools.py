@@ -21,7 +21,8 @@ from services.consumer.bench import Bench
 from services.consumer.clock import StageClock
 from services.consumer.reading import Decoded
 from services.consumer.settings import Settings
-from shared.costs import Use, total
+from shared.costs import Use
+from shared.costs.use import NAMES
 from shared.dense import ModelCard
 from shared.errors import InvalidInput
 from shared.jobs import Job
@@ -53,7 +54,6 @@ class Tools:
         scratch: a folder of this attempt's own, removed after it.
         clock: seconds of each stage.
         retries: requests to the model server that had to be repeated.
-        used: seconds and bytes so far.
     """
 
     job: Job
@@ -61,7 +61,7 @@ class Tools:
     scratch: Path
     clock: StageClock = field(default_factory=StageClock)
     retries: int = 0
-    used: Use = field(default_factory=Use)
+    _used: dict[str, float] = field(default_factory=lambda: dict.fromkeys(NAMES, 0.0))
     _told: tuple[str, float] = ("", 0.0)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,23 +70,24 @@ class Tools:
         """The consumer's settings."""
         return self.bench.settings
 
+    @property
+    def used(self) -> Use:
+        """Seconds and bytes so far."""
+        return Use(**self._used)
+
     @contextlib.asynccontextmanager
     async def stage(self, state: str, progress: int | None = None) -> AsyncIterator[None]:
-        """Say that the job has come to a state, and count the time of the context towards its stage.
-
-        Raises:
-            LostLease: the job is no longer this worker's.
-        """
+        """Say that the job has come to a state, and count the time of the context towards its stage."""
         await self.tell(state, progress)
         with span(state), self.clock.stage(_STAGE[state]):
             yield
 
     async def tell(self, state: str, progress: int | None = None) -> None:
-        """Tell the store how far the job has come; within a state at most some times a second."""
+        """Have the store told how far the job has come; within a state at most some times a second."""
         now = time.monotonic()
         if state != self._told[0] or now - self._told[1] >= _TELL:
             self._told = (state, now)
-            await self.bench.store.advance(self.bench.worker, self.job.held, state, progress)
+            self.bench.teller.tell(self.job.held, state, progress)
 
     async def compute(self, function: Callable[..., T], *arguments: Any, stage: str = "") -> T:
         """Call a function of arrays in the worker's pool of threads, towards the time of a stage if one is named."""
@@ -103,7 +104,8 @@ class Tools:
 
     def _use(self, **more: float) -> None:
         with self._lock:
-            self.used = total((self.used, Use(**more)))
+            for name, amount in more.items():
+                self._used[name] += amount
 
     # Input
 
@@ -116,9 +118,7 @@ class Tools:
         if path is None:
             path = self.scratch / f"fetched-{name.replace('/', '-')}"
             await self.bench.storage.download(name, path)
-        elif not await asyncio.to_thread(path.is_file):
-            raise InvalidInput("The uploaded file is no longer there; upload it again.", code="input-gone")
-        size = path.stat().st_size
+        size = await asyncio.to_thread(_size, path)
         metrics.bytes_in.labels(self.job.type).inc(size)
         self._use(bytes_in=size)
         return path
@@ -222,6 +222,12 @@ class Tools:
         if "total_jobs" in self.job.fields:  # written when it was split
             return max(self.clock.total, time.time() - int(self.job.fields["created_ms"]) / 1000)
         return self.clock.total
+
+
+def _size(path: Path) -> int:
+    if not path.is_file():
+        raise InvalidInput("The uploaded file is no longer there; upload it again.", code="input-gone")
+    return path.stat().st_size
 
 
 async def each(work: Iterable[Coroutine[Any, Any, T]], limit: int) -> list[T]:

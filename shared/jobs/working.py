@@ -44,15 +44,12 @@ class Working(StoreBase):
         return set(await self._run("renew", self._now(), worker, ms(lease), *tokens(held)))
 
     @errors_by_meaning
-    async def advance(self, worker: str, held: Held, state: str, progress: int | None = None) -> None:
-        """Say how far a job has come: a working state and percent.
-
-        Raises:
-            LostLease: the job is no longer the worker's.
-        """
-        percent = "" if progress is None else str(progress)
-        if not await self._run("advance", self._now(), worker, held.id, held.attempt, state, percent):
-            raise LostLease(f"{held.id} is no longer held by {worker}.")
+    async def advance(self, worker: str, *moves: tuple[Held, str, int | None]) -> list[bool]:
+        """Say how far jobs have come: a working state, and percent or None; False for those no longer the worker's."""
+        arguments: list[str | int] = []
+        for held, state, progress in moves:
+            arguments += [held.id, held.attempt, state, "" if progress is None else progress]
+        return [bool(moved) for moved in await self._run("advance", self._now(), worker, *arguments)]
 
     @errors_by_meaning
     async def complete(self, worker: str, *results: tuple[Held, Mapping[str, str]]) -> list[bool]:

@@ -61,6 +61,8 @@ class TritonServer:
         known = self._cards.get((model, version))
         if known is not None and now - known[0] < CARD_SECONDS:
             return known[1]
+        if known is not None:
+            self._cards[model, version] = (now, known[1])  # one asks, the others go on with what is known
 
         async def ask(replica: Replica, limit: float) -> ModelCard:
             about = InferInput("about", [1, 1], "UINT8").set_data_from_numpy(np.ones((1, 1), np.uint8))
@@ -68,7 +70,11 @@ class TritonServer:
             result = await replica.client.infer(model, [about], version, outputs, client_timeout=limit)
             return parse_card(result.as_numpy("card").item().decode(), f"the card of {model}")
 
-        card = await self._try(ask, model, version, timeout=timeout)
+        try:
+            card = await self._try(ask, model, version, timeout=timeout)
+        except BaseException:
+            self._cards.pop((model, version), None)
+            raise
         self._cards[model, version] = (now, card)
         return card
 

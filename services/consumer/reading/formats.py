@@ -68,6 +68,7 @@ def decode(source: Path, target: Path, limits: ReadLimits, dimension_order: str 
         path=target,
         shape=out.shape,
         dtype=out.dtype.str,
+        offset=out.offset,
         dim_order=axes.order if axes.order in ("ZYX", "TYX") else axes.dim_order,
         batch_axis=_batch_axis(image.shape, axes),
         pixel_size_um=image.pixel_size_um,

@@ -66,11 +66,11 @@ class Target:
         self.dtype = np.dtype(np.uint8) if source.dtype.kind == "b" else source.dtype.newbyteorder("=")
         self._written = 0
         created = np.lib.format.open_memmap(path, "w+", self.dtype, self.shape)
-        offset = created.offset
+        self.offset = created.offset
         del created
         _allocate(path)
         stored = tuple(source.shape[axis] for axis in layout)
-        self._mapped = np.memmap(path, self.dtype, "r+", offset, stored)
+        self._mapped = np.memmap(path, self.dtype, "r+", self.offset, stored)
         self._view = np.asarray(self._mapped).transpose(np.argsort(layout))
 
     def write(

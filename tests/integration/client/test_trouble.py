@@ -194,7 +194,7 @@ async def test_a_stream_that_breaks_is_opened_again_and_tells_nothing_twice(
             if event.status == "new" and not seen:
                 (claimed,) = await served.worker.claim()
             elif event.status == "started":
-                await served.store.advance("stand-in", claimed.held, "predicting", 40)
+                await served.store.advance("stand-in", (claimed.held, "predicting", 40))
             elif event.status == "predicting":
                 relay[0].cut()
                 await served.worker.complete(claimed)

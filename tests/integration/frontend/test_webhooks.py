@@ -49,7 +49,7 @@ async def test_a_job_calls_at_start_progress_and_end(serve: Serve, aiohttp_serve
     stamp, _, proof = headers["Kiosk-Signature"].removeprefix("t=").partition(",v1=")
     assert proof == signature("quiet", stamp, body)
     assert headers["Kiosk-Call"] == f"{job['id']}/started"
-    await served.store.advance("stand-in", claimed.held, "predicting", 42)
+    await served.store.advance("stand-in", (claimed.held, "predicting", 42))
     assert json.loads((await receiver.calls.get())[1])["job"]["progress"] == 42
     await served.worker.complete(claimed)
     while json.loads((await receiver.calls.get())[1])["event"] != "done":

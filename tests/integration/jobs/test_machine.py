@@ -140,17 +140,20 @@ class Machine(RuleBasedStateMachine):
         assert self.run(self.store.renew(worker, LEASE / 1000, held)) == self.model.renew(held, LEASE)
 
     @precondition(lambda self: self.tokens)
-    @rule(pick=picks, state=st.sampled_from(states.WORKING), progress=st.sampled_from([None, 0, 50]))
-    def advance(self, pick: int, state: str, progress: int | None) -> None:
-        worker, held = self.token(pick)
-        job = self.model.current(held)
-        try:
-            self.run(self.store.advance(worker, held, state, progress))
-        except LostLease:
-            assert job is None
-        else:
-            assert job is not None
-            job.status = state
+    @rule(
+        picked=st.lists(picks, min_size=1, max_size=4),
+        state=st.sampled_from(states.WORKING),
+        progress=st.sampled_from([None, 0, 50]),
+    )
+    def advance(self, picked: list[int], state: str, progress: int | None) -> None:
+        worker, _held = self.token(picked[0])
+        tokens = [self.token(pick)[1] for pick in picked]
+        jobs = [self.model.current(held) for held in tokens]
+        moved = self.run(self.store.advance(worker, *((held, state, progress) for held in tokens)))
+        assert moved == [job is not None for job in jobs]
+        for job in jobs:
+            if job is not None:
+                job.status = state
 
     @precondition(lambda self: self.tokens)
     @rule(picked=st.lists(picks, min_size=1, max_size=4), found=facts)

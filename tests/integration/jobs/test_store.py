@@ -73,8 +73,9 @@ async def test_a_paused_worker_cannot_overwrite_its_successor(store: JobStore) -
     (new,) = await claimed(store, "w2")
     assert (new.id, new.attempt) == (job_id, old.attempt + 1)
     assert await store.renew("w1", LEASE, [old]) == {job_id}
-    with pytest.raises(LostLease):
-        await store.advance("w1", old, "predicting", 10)
+    assert await store.advance("w1", (old, "predicting", 10)) == [False]
+    assert await store.advance("w2", (old, "predicting", 10), (new, "predicting", 20)) == [False, True]
+    assert await store.get_fields(job_id, ["progress"]) == ["20"]
     with pytest.raises(LostLease):
         await store.fail("w1", old, "no")
     with pytest.raises(LostLease):
