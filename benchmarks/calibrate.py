@@ -85,9 +85,9 @@ def report(card: ModelCard, net: Net, count: int) -> None:
     maps = [predict(each.image, each.window, each.zoom, card, net) for each in scenes]
     plain = [Tally() for _ in card.objects]
     for scene in scenes:
-        for kind, found in enumerate(plain):
-            channel = card.channels.index(card.objects[kind].name) if card.objects[kind].name in card.channels else -1
-            found.add(scene.truths[kind], otsu(scene.image[..., channel]))
+        for kind, found, truth in zip(card.objects, plain, scene.truths, strict=True):
+            channel = card.channels.index(kind.name) if kind.name in card.channels else -1
+            found.add(truth, otsu(scene.image[..., channel]))
     print(f"{'objects':12} {'method':32} {'F1@0.5':>7} {'F1@0.75':>8} {'mAP':>6} {'PQ':>6}")
     for kind, ours, theirs in zip(card.objects, tally(scenes, maps, card), plain, strict=True):
         for name, each in ((card.name, ours), ("Otsu + watershed", theirs)):

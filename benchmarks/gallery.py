@@ -8,8 +8,6 @@ Martin Weigert). The others are drawn by the generators that also made the train
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import colorsys
 import csv
 import io
@@ -22,46 +20,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.pictures import main, running_redis, with_models
 from benchmarks.quality import CACHE, real_sets
 from services.triton.training.cells import cells_scene
 from services.triton.training.nuclei import nuclei_scene
-from shared.jobs import Notifications, open_store
-from tests.fixtures.consumer import MODELS, Consumer, labels_of, running_consumer, tiff
-from tests.fixtures.redis import RedisServer
+from tests.fixtures.consumer import Consumer, labels_of, tiff
 
 #: Pixels on the longer side of a picture.
 WIDTH = 640
 Grey = NDArray[np.uint8]
 
 
-def main() -> None:
-    """Draw all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(draw(options.out))
-
-
 async def draw(out: Path) -> None:
     """Run one job of each type and draw what came of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        redis = RedisServer(Path(folder) / "redis").start()
-        store = open_store(redis.url, "{gallery}:")
-        notifications = Notifications(redis.url, "{gallery}:")
-        listening = asyncio.create_task(notifications.run())
-        try:
-            async with running_consumer(store, notifications, Path(folder), f"onnx://{MODELS}") as consumer:
-                await segmentation(consumer, out)
-                await mesmer(consumer, out)
-                await tracking(consumer, out)
-                await polaris(consumer, out)
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-            await notifications.aclose()
-            await store.aclose()
-            redis.stop()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with running_redis(folder) as (_, store, notifications), with_models(store, notifications, folder) as it:
+            await segmentation(it, out)
+            await mesmer(it, out)
+            await tracking(it, out)
+            await polaris(it, out)
 
 
 async def segmentation(consumer: Consumer, out: Path) -> None:
@@ -165,4 +143,4 @@ def save(path: Path, picture: Grey) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, draw)

@@ -8,9 +8,9 @@ Inputs are those of `benchmarks.gallery`: the slice of a fluorescence stack that
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import sys
 import tempfile
@@ -22,25 +22,13 @@ import tifffile
 from PIL import Image
 
 from benchmarks.frontend import Server
+from benchmarks.pictures import PREFIX, main, running_redis, with_models
 from benchmarks.quality import CACHE, real_sets
 from services.consumer.pipeline import discover
 from services.triton.training.cells import cells_scene
 from services.triton.training.nuclei import nuclei_scene
-from shared.jobs import Notifications, open_store
 from tests.fixtures.browser import Page, start_chromium
-from tests.fixtures.consumer import MODELS, running_consumer
-from tests.fixtures.redis import RedisServer, free_port
-
-PREFIX = "{screens}:"
-
-
-def main() -> None:
-    """Draw all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(draw(options.out))
+from tests.fixtures.redis import free_port
 
 
 async def draw(out: Path) -> None:
@@ -62,30 +50,23 @@ async def draw(out: Path) -> None:
 @contextlib.asynccontextmanager
 async def running_page(folder: Path) -> AsyncIterator[str]:
     """Run Redis, a frontend process and a consumer with the bundled models; yield the page's address."""
-    redis = RedisServer(folder / "redis").start()
-    store, notifications = open_store(redis.url, PREFIX), Notifications(redis.url, PREFIX)
-    listening = asyncio.create_task(notifications.run())
-    port = free_port()
-    settings = {
-        "KIOSK_REDIS__URL": redis.url,
-        "KIOSK_REDIS__PREFIX": PREFIX,
-        "KIOSK_STORAGE__URL": f"file://{folder}/storage",
-        "KIOSK_HEALTH__PORT": "0",
-        "KIOSK_TELEMETRY__LOG_LEVEL": "warning",
-        "KIOSK_PORT": str(port),
-    }
-    front = await asyncio.to_thread(Server, [sys.executable, "-m", "services.frontend"], port, settings)
-    try:
-        async with running_consumer(store, notifications, folder, f"onnx://{MODELS}"):
-            await store.announce(*(type(kind).described() for kind in discover().values()))
-            yield f"http://127.0.0.1:{port}"
-    finally:
-        front.stop()
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-        await notifications.aclose()
-        await store.aclose()
-        redis.stop()
+    async with running_redis(folder) as (redis, store, notifications):
+        port = free_port()
+        settings = {
+            "KIOSK_REDIS__URL": redis.url,
+            "KIOSK_REDIS__PREFIX": PREFIX,
+            "KIOSK_STORAGE__URL": f"file://{folder}/storage",
+            "KIOSK_HEALTH__PORT": "0",
+            "KIOSK_TELEMETRY__LOG_LEVEL": "warning",
+            "KIOSK_PORT": str(port),
+        }
+        front = await asyncio.to_thread(Server, [sys.executable, "-m", "services.frontend"], port, settings)
+        try:
+            async with with_models(store, notifications, folder):
+                await store.announce(*(type(kind).described() for kind in discover().values()))
+                yield f"http://127.0.0.1:{port}"
+        finally:
+            front.stop()
 
 
 def inputs(folder: Path) -> dict[str, Path]:
@@ -120,7 +101,7 @@ def take(page: Page, url: str, images: dict[str, Path]) -> None:
     page.open(url)
     page.sees("Options")
     for kind, path in images.items():
-        page.until(lambda kind=kind: page.all(f"#type option[value={kind}]"))
+        page.until(functools.partial(page.all, f"#type option[value={kind}]"))
         page.run(
             "const s = document.getElementById('type'); s.value = arguments[0]; s.dispatchEvent(new Event('change'))",
             kind,
@@ -185,4 +166,4 @@ def save(shot: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, draw)

@@ -25,7 +25,7 @@ from services.frontend.webhooks import Webhooks
 from shared.costs import rates
 from shared.jobs import JobStore, Notifications
 from shared.storage import Storage
-from shared.storage.partial import open_partials
+from shared.storage.unfinished import open_partials
 
 
 def make_frontend(

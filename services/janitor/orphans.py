@@ -17,6 +17,7 @@ from services.janitor import metrics
 from services.janitor.settings import OrphanSettings
 from shared.jobs import JobStore
 from shared.storage import Stat, Storage
+from shared.storage.unfinished import sweep_unfinished
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,7 @@ class Orphans:
             async for batch in self.batches():
                 await self._store.take_turn(WORK, self._name, _TURN)
                 await self._remove(batch)
-            await self._storage.sweep(timedelta(seconds=self._settings.grace))
+            await sweep_unfinished(self._storage, timedelta(seconds=self._settings.grace))
             pause = self._settings.period
         finally:
             await self._store.end_turn(WORK, self._name, pause)

@@ -30,7 +30,6 @@ from shared.errors import InvalidInput, NotFound, Retry
 from shared.storage.names import OWN, checked, checked_prefix
 from shared.storage.offload import off_loop, settled
 from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
-from shared.storage.sweeping import sweep_unfinished
 from shared.storage.trouble import as_ours
 
 _TRIES = 20
@@ -131,8 +130,7 @@ class FileStorage:
 
     async def sweep(self, older: timedelta) -> int:
         with as_ours("remove"):
-            removed = await off_loop(self._sweep, time.time() - older.total_seconds())
-        return removed + await sweep_unfinished(self, older)
+            return await off_loop(self._sweep, time.time() - older.total_seconds())
 
     async def check(self) -> None:
         with as_ours("write"):

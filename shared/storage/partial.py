@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shared.errors import InvalidInput, NotFound
-from shared.storage.file import FileStorage
-from shared.storage.gcs import GcsStorage
-from shared.storage.protocol import Chunks, Storage, Stored
+from shared.storage.protocol import Chunks, Stored
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -108,18 +106,6 @@ class Partials(Protocol):
     async def sweep(self, now: float) -> int:
         """Remove the uploads whose life is over; return their number."""
         ...
-
-
-def open_partials(storage: Storage) -> Partials:
-    """Return the unfinished uploads of a storage."""
-    from shared.storage.partial_file import FilePartials  # here: they need this module's classes
-    from shared.storage.partial_gcs import GcsPartials
-
-    if isinstance(storage, FileStorage):
-        return FilePartials(storage)
-    if isinstance(storage, GcsStorage):
-        return GcsPartials(storage)
-    raise TypeError(f"{type(storage).__name__} keeps no unfinished uploads.")
 
 
 def checked_id(upload: str) -> str:

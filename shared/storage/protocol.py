@@ -142,7 +142,10 @@ class Storage(Protocol):
         ...
 
     async def sweep(self, older: timedelta) -> int:
-        """Remove what killed processes left half-written longer than ``older`` ago; return how much that was."""
+        """Remove what killed processes left half-written longer than ``older`` ago; return how much that was.
+
+        Of uploads that come in several pieces `shared.storage.unfinished` knows.
+        """
         ...
 
     async def check(self) -> None:

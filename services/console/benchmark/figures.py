@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 
-from services.console.benchmark.report import Result, grouped, spread
+from services.console.benchmark.results import Result, grouped, spread
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt  # the backend is chosen before

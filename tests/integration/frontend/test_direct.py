@@ -12,6 +12,7 @@ import pytest
 
 from shared.auth import KeyStore
 from shared.storage import Storage, open_storage, read_all
+from shared.storage.unfinished import sweep_unfinished
 from tests.fixtures.frontend import TIFF, Serve, Served
 from tests.fixtures.gcs import GcsServer
 from tests.fixtures.held import Held
@@ -204,8 +205,8 @@ async def test_the_janitor_sweeps_what_was_never_confirmed(direct: Served, bucke
     for begun in (confirmed, waiting):
         await _put(direct, begun, TIFF)
     _, file = await direct.post(confirmed["confirm"], {})
-    assert await bucket.sweep(timedelta(hours=1)) == 0
-    assert await bucket.sweep(timedelta(0)) == 2
+    assert await sweep_unfinished(bucket, timedelta(hours=1)) == 0
+    assert await sweep_unfinished(bucket, timedelta(0)) == 2
     assert await _left(bucket) == [f"p/{file['file']}"]
     assert (await direct.post(waiting["confirm"], {}))[0] == 404
 

@@ -18,7 +18,8 @@ from shared.errors import InvalidInput, NotFound
 from shared.storage import Storage, open_storage, partial_gcs, read_all
 from shared.storage.file import FileStorage
 from shared.storage.gcs import GcsStorage
-from shared.storage.partial import Partial, Partials, open_partials
+from shared.storage.partial import Partial, Partials
+from shared.storage.unfinished import open_partials, sweep_unfinished
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ async def test_sweep_removes_what_is_over(storage: Storage, partials: Partials) 
     with pytest.raises(NotFound):
         await partials.find(old.id)
     assert await partials.find(young.id) == young
-    assert await storage.sweep(timedelta(hours=1)) == 0
+    assert await sweep_unfinished(storage, timedelta(hours=1)) == 0
 
 
 async def test_unfinished_uploads_are_no_objects(storage: Storage, partials: Partials) -> None:
@@ -238,7 +239,8 @@ def test_no_room_keeps_what_fitted(tmp_path: Path) -> None:
 import asyncio, resource, signal
 from shared.errors import StorageFull
 from shared.storage import open_storage
-from shared.storage.partial import Partial, open_partials
+from shared.storage.partial import Partial
+from shared.storage.unfinished import open_partials
 
 async def stream(data):
     for at in range(0, len(data), 65536):

@@ -12,7 +12,8 @@ from aiohttp import web
 from services.frontend.settings import UploadSettings
 from services.frontend.tus import Tus
 from shared.storage import Storage, Stored, open_storage
-from shared.storage.partial import Partials, open_partials
+from shared.storage.partial import Partials
+from shared.storage.unfinished import open_partials
 
 Settle = Callable[[Stored, str, str], Awaitable[None]]
 

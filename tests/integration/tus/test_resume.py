@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.storage import Storage, Stored, open_storage, read_all
-from shared.storage.partial import open_partials
 from shared.storage.partial_file import FilePartials
+from shared.storage.unfinished import open_partials
 from tests.fixtures.gcs import GcsServer
 from tests.fixtures.held import Held
 from tests.integration.tus import serve

@@ -20,7 +20,7 @@ from services.console.benchmark import plan as plans
 from services.console.benchmark.document import distribution, document, name_of, number
 from services.console.benchmark.drive import drive
 from services.console.benchmark.plan import Plan
-from services.console.benchmark.report import read, spread
+from services.console.benchmark.results import read, spread
 from services.console.cost.nodes import Bill
 from shared.errors import InvalidInput
 
