@@ -73,8 +73,9 @@ def shown(line: Line, *, colour: bool) -> str:
     """Return a line in columns: time, level, service, event, and the rest as name=value."""
     if not line.fields:
         return f"{'':<12} {'':<7} {line.part:<11} {line.text}"
-    at = dt.datetime.fromtimestamp(line.at).strftime("%H:%M:%S.%f")[:12] if line.at is not None else ""
-    rest = " ".join(f"{name}={_value(value)}" for name, value in line.fields.items() if name not in _OWN)
+    told = {name: value for name, value in line.fields.items() if name not in _OWN and value is not None}
+    rest = " ".join(f"{name}={_value(value)}" for name, value in told.items())
+    at = _clock(line.at)
     whole = f"{at:<12} {line.level:<7} {line.part:<11} {line.fields.get('event', '')}  {rest}".rstrip()
     tint = _COLOURS.get(line.level, "") if colour else ""
     return f"{tint}{whole}\033[0m" if tint else whole
@@ -99,5 +100,15 @@ def _time(text: str) -> float | None:
         return None
 
 
+def _clock(at: float | None) -> str:
+    """Return the time of a line of today, else its day and minute; as long as the column at most."""
+    if at is None:
+        return ""
+    then = dt.datetime.fromtimestamp(at)
+    if then.date() == dt.datetime.now().date():
+        return then.strftime("%H:%M:%S.%f")[:12]
+    return then.strftime("%d %b %H:%M")
+
+
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) and " " not in value else json.dumps(value, default=str)
+    return value if isinstance(value, str) and " " not in value else json.dumps(value, default=str, ensure_ascii=False)

@@ -162,11 +162,25 @@ async def test_logs_that_no_kubelet_gives_are_told_by_pod(console: Console) -> N
         await kiosk.until("There is no pod of janitor in this namespace.")
 
 
+#: Plays `kubectl logs`: what the pod has said by each call, of which the latest second is told again, as a node does.
+LOGS = """
+import pathlib, sys
+calls = pathlib.Path(sys.argv[1]) / "calls"
+with calls.open("a") as file:
+    file.write(" ".join(sys.argv[2:]) + "\\n")
+said = [f"2020-02-03T15:00:00.{n:09d}Z line-{n}" for n in range(1, 2 + len(calls.read_text().splitlines()))]
+print("\\n".join(said))
+"""
+
+
 async def test_a_pod_that_starts_again_goes_on_where_it_ended(console: Console, tmp_path: Path) -> None:
-    stand_in(tmp_path, "logs", f'echo "$@" >> {tmp_path}/calls; echo hello')
+    (tmp_path / "logs.py").write_text(LOGS)
+    stand_in(tmp_path, "logs", f'exec {sys.executable} {tmp_path}/logs.py {tmp_path} "$@"')
     async with console("logs", "--kubernetes", "--follow", "--tail", "3") as kiosk:
-        await kiosk.until("hello", times=2)
+        await kiosk.until("line-5")
         assert await kiosk.interrupt() == 130
-    first, second = (tmp_path / "calls").read_text().splitlines()[:2]
-    assert first.endswith("logs frontend-0 --all-containers --tail=3 --follow")
-    assert "--since-time=20" in second
+    assert [kiosk.said.count(f"line-{n}\n") for n in range(1, 6)] == [1] * 5, kiosk.said
+    history, follow, again = (tmp_path / "calls").read_text().splitlines()[:3]
+    assert history.endswith("logs frontend-0 --container=x --timestamps --tail=3")
+    assert follow.endswith("--since-time=2020-02-03T15:00:00.000000002Z --follow")
+    assert again.endswith("--since-time=2020-02-03T15:00:00.000000003Z --follow")

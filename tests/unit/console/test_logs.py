@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.console import commands
-from services.console.logs import sources
+from services.console.logs import pods, sources
 from services.console.logs.lines import Line, Wish, read, shown, span
 from shared.errors import InvalidInput
 
@@ -18,6 +18,11 @@ from shared.errors import InvalidInput
 def entry(second: int, event: str, level: str = "info", service: str = "frontend", **more: object) -> str:
     stamp = f"2020-02-03T15:00:{second:02d}Z"
     return json.dumps({"event": event, "level": level, "timestamp": stamp, "service": service, **more})
+
+
+def stamp(second: int) -> str:
+    """The node's time of a line, as kubectl tells it."""
+    return f"2020-02-03T15:00:{second:02d}.000000000Z"
 
 
 @pytest.fixture
@@ -45,15 +50,20 @@ def run(capsys: pytest.CaptureFixture[str], data: Path, *words: str) -> list[str
     return capsys.readouterr().out.splitlines()
 
 
+def event(line: str) -> str:
+    """The fourth column."""
+    return line[33:].split()[0]
+
+
 def test_lines_of_all_services_come_in_the_order_of_their_times(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     told = run(capsys, data)
-    assert [line.split()[3] for line in told[:4]] == ["file-stored", "scaling-decided", "job-submitted", "job-failed"]
+    assert [event(line) for line in told[:4]] == ["file-stored", "scaling-decided", "job-submitted", "job-failed"]
     assert 'key="uploads/a b"' in told[0]
     assert told[4].endswith("Traceback of something")
 
 
 def test_lines_are_chosen_by_service_job_level_and_number(capsys: pytest.CaptureFixture[str], data: Path) -> None:
-    assert [line.split()[3] for line in run(capsys, data, "consumer")[:1]] == ["job-failed"]
+    assert [event(line) for line in run(capsys, data, "consumer")[:1]] == ["job-failed"]
     assert len(run(capsys, data, "--job", "segmentation:1")) == 2
     assert len(run(capsys, data, "--level", "error")) == 1
     assert len(run(capsys, data, "--tail", "1")) == 1
@@ -80,6 +90,12 @@ def test_times_are_read() -> None:
     assert [span(text) for text in ("90", "90s", "10m", "1.5h", "2d")] == [90, 90, 600, 5400, 172800]
     with pytest.raises(InvalidInput):
         span("5 weeks")
+
+
+def test_what_is_not_told_takes_no_room_and_letters_stay_readable() -> None:
+    line = shown(read("x", entry(1, "scaled", reason="0 → 1, für uns", going=None)), colour=False)
+    assert line.endswith('scaled  reason="0 → 1, für uns"')
+    assert line.startswith("03 Feb 1"), "a line of another day tells it"
 
 
 def test_colours_are_for_terminals() -> None:
@@ -109,6 +125,7 @@ PODS = {
     "items": [
         {
             "metadata": {"name": f"kiosk-{part}-0", "labels": {"app.kubernetes.io/component": part}},
+            "spec": {"containers": [{"name": "main"}]},
             "status": {"phase": "Running"},
         }
         for part in ("frontend", "consumer")
@@ -144,7 +161,29 @@ def test_the_logs_of_pods_are_shown(capsys: pytest.CaptureFixture[str], kubectl:
     calls = (kubectl / "calls").read_text()
     assert "--context gke --namespace lab get pods --selector" in calls
     assert "app.kubernetes.io/component in (frontend,consumer)" in calls
-    assert "logs kiosk-consumer-0 --all-containers --tail=7" in calls
+    assert "logs kiosk-consumer-0 --container=main --timestamps --tail=7" in calls
+
+
+def test_the_lines_of_all_pods_come_in_the_order_of_their_times(
+    capsys: pytest.CaptureFixture[str], kubectl: Path
+) -> None:
+    """What each pod says is more than is asked for; it is cut for all together, and searched far back."""
+    program = (kubectl / "kubectl").read_text()
+    said = {
+        "frontend": [f"{stamp(n)} {entry(n, f'f{n}')}" for n in (1, 3, 5)],
+        "consumer": [f"{stamp(2)} {entry(2, 'c2', 'error', 'consumer')}", f"{stamp(4)} no JSON"],
+    }
+    echoes = ""
+    for part, lines in said.items():
+        (kubectl / part).write_text("\n".join(lines) + "\n")
+        echoes += f"  *'logs kiosk-{part}-0'*) cat {kubectl / part} ;;\n"
+    (kubectl / "kubectl").write_text(program.replace("  *'logs '*)", echoes + "  *'logs '*)"))
+    assert commands.main(["logs", "--kubernetes", "--tail", "3"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in told] == ["f3", "JSON", "f5"]
+    assert commands.main(["logs", "--kubernetes", "--tail", "3", "--level", "error", "--since", "9999d"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert f"--tail={pods._FAR} --since-time=" in (kubectl / "calls").read_text()
 
 
 def test_a_cluster_that_does_not_answer_is_told_in_its_words(capsys: pytest.CaptureFixture[str], kubectl: Path) -> None:
