@@ -26,12 +26,8 @@ format: dev ## Format the code and mend what can be mended by itself
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: dev triton ## Run every benchmark and print its table
-	@for file in benchmarks/*.py; do \
-		name=$$(basename $$file .py); \
-		grep -q '__main__' $$file || continue; \
-		echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
-	done
+bench: dev triton ## Run every benchmark, and show each promised figure beside its target (ARGS=--quick)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: dev triton ## Kill parts of the suite at random and count what was lost
 	@KIOSK_CHAOS_JOBS=$${KIOSK_CHAOS_JOBS:-10000} $(BIN)/python -m pytest -q tests/chaos

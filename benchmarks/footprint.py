@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -18,8 +17,8 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
+from benchmarks.report import Row, row, tell
 from tests.fixtures.redis import RedisServer, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,21 +26,16 @@ SERVICES = ("frontend", "janitor", "autoscaler")
 IDLE_SECONDS = 15.0
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    options = parser.parse_args()
+    parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(Path(folder))
-    for row in rows:
-        verdict = "ok" if row["ok"] else "MISSED"
-        print(f"{row['metric']:<32} {row['ours']:>10.2f} {row['unit']:<4} target {row['target']:g} {verdict}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
-    return 0
+    tell(rows)
 
 
-def measure(folder: Path) -> list[dict[str, Any]]:
+def measure(folder: Path) -> list[Row]:
     redis = RedisServer(folder / "redis", "--appendonly", "yes").start()
     assert redis.process is not None
     processes = {"redis": redis.process}
@@ -49,14 +43,14 @@ def measure(folder: Path) -> list[dict[str, Any]]:
     try:
         for service in SERVICES:
             processes[service], seconds = start(service, folder, redis.url)
-            rows.append(row(f"{service} start to ready", "s", seconds, 1.5))
+            rows.append(row(f"{service} start to ready", "s", seconds, at_most=1.5))
         before = {name: cpu(each.pid) for name, each in processes.items()}
         time.sleep(IDLE_SECONDS)
         used = sum(cpu(each.pid) - before[name] for name, each in processes.items())
-        rows.append(row("idle memory, all four", "MB", sum(rss(each.pid) for each in processes.values()), 350))
-        rows.append(row("idle CPU, all four", "%", 100 * used / IDLE_SECONDS, 2))
+        rows.append(row("idle memory, all four", "MB", sum(rss(each.pid) for each in processes.values()), at_most=350))
+        rows.append(row("idle CPU, all four", "%", 100 * used / IDLE_SECONDS, at_most=2))
         processes["consumer"], seconds = start("consumer", folder, redis.url)
-        rows.append(row("consumer start to ready", "s", seconds, 3))
+        rows.append(row("consumer start to ready", "s", seconds, at_most=3))
     finally:
         for each in reversed(processes.values()):
             each.send_signal(signal.SIGTERM)
@@ -101,10 +95,5 @@ def cpu(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def row(metric: str, unit: str, ours: float, target: float) -> dict[str, Any]:
-    empty = {"peer": None, "peer_value": None, "ratio": None}
-    return {"metric": metric, "unit": unit, "ours": round(ours, 3), **empty, "target": target, "ok": ours <= target}
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

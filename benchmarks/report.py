@@ -16,7 +16,7 @@ class Row:
     Attributes:
         metric: what was measured.
         unit: of ``ours`` and ``peer_value``.
-        ours: our figure.
+        ours: our figure; None where it was promised and not measured.
         peer: who or what it is compared with; empty for none.
         peer_value: its figure.
         ratio: ours over the peer's, where that means something.
@@ -26,7 +26,7 @@ class Row:
 
     metric: str
     unit: str
-    ours: float
+    ours: float | None
     peer: str = ""
     peer_value: float | None = None
     ratio: float | None = None

@@ -7,7 +7,6 @@ its own, so that what is left is the way there and back and the server's own arr
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import shared_memory
 
+from benchmarks.report import Row, row, tell
 from tests.fixtures.triton import copy_models, running_triton
 
 SIDE, CALLS = 2048, 12
@@ -31,17 +31,16 @@ NET = "def load(_folder, _threads):\n    return lambda batch: batch\n"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wire", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the rows here")
-    options = parser.parse_args()
+    parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         repository = copy_models(Path(scratch) / "models", "Standin")
         (repository / "Standin" / "1" / "net.py").write_text(NET)
         with running_triton(repository, Path(scratch) / "log") as server:
             rows = _measure(f"127.0.0.1:{server.grpc_port}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    tell(rows)
 
 
-def _measure(address: str) -> list[dict[str, Any]]:
+def _measure(address: str) -> list[Row]:
     rows = []
     print(f"{'block':>20} {'way':>14} {'ms a call':>10} {'client CPU ms':>14}")
     with InferenceServerClient(address) as client:
@@ -56,17 +55,9 @@ def _measure(address: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(name: str, plain: float, shared: float) -> dict[str, Any]:
-    return {
-        "metric": f"a call with a block of {SIDE} x {SIDE} {name} over gRPC, against shared memory",
-        "unit": "ms",
-        "ours": round(plain, 1),
-        "peer": "shared memory",
-        "peer_value": round(shared, 1),
-        "ratio": round(plain / shared, 3),
-        "target": None,
-        "ok": True,
-    }
+def _row(name: str, plain: float, shared: float) -> Row:
+    what = f"a call with a block of {SIDE} x {SIDE} {name} over gRPC"
+    return row(what, "ms", plain, peer="shared memory", peer_value=shared)
 
 
 def _time(call: Callable[[], None]) -> tuple[float, float]:
