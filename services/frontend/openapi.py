@@ -34,6 +34,7 @@ _REASONS = {
     409: "This is taken, or is not in a state for it.",
     413: "More than is allowed.",
     415: "Not an image, or not what its name says.",
+    422: "The Idempotency-Key was used for another order.",
     429: "The quota is used up; Retry-After says for how long.",
     503: "Something needed is away; Retry-After says when to try again.",
     507: "The storage is full.",

@@ -14,6 +14,7 @@ from services.frontend import metrics, sniff
 from services.frontend.catalogue import ARCHIVE, Catalogue, checked_options
 from services.frontend.coalesce import Coalescer
 from services.frontend.errors import TooMany
+from services.frontend.repeats import refuse_another
 from services.frontend.settings import JobSettings, QuotaSettings
 from shared.errors import InvalidInput
 from shared.jobs import JobStore, JobType, NewJob, Submitted
@@ -75,15 +76,18 @@ class Desk:
         self._submit = Coalescer(self._submit_many, alone=True)
 
     async def submit(self, order: Order) -> Submitted:
-        """Submit one job.
+        """Submit one job; the same order again, under the same id or key, is the same job.
 
         Raises:
-            InvalidInput: the model, the options or the archive are not what there is.
+            InvalidInput: the model, the options or the archive are not what there is; or the id or the key were used
+                for another order.
             TooMany: too many of the owner's jobs wait.
         """
-        options = await self.check(order)
-        await self.check_room(order.owner, 1)
-        answer = await self._submit(self.new_job(order, options))
+        job = self.new_job(order, await self.check(order))
+        await self._check_room_for(job)
+        answer = await self._submit(job)
+        if not answer.created:
+            await refuse_another(self._store, job, answer.id)
         self._tell(order, answer)
         return answer
 
@@ -120,6 +124,10 @@ class Desk:
                 code="too-many-jobs",
                 after=10,
             )
+
+    async def _check_room_for(self, job: NewJob) -> None:
+        if self._quotas.waiting and not await self._store.known(job):
+            await self.check_room(job.owner, 1)
 
     def new_job(self, order: Order, options: str) -> NewJob:
         """Return the job of an order with its checked options."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from shared.jobs import keys
 from shared.jobs.base import StoreBase, errors_by_meaning, escaped
-from shared.jobs.model import Job, is_id, type_of
+from shared.jobs.model import Job, NewJob, is_id, type_of
 
 
 class Reading(StoreBase):
@@ -17,6 +17,12 @@ class Reading(StoreBase):
         """Return a job, or None where there is none of this id."""
         fields = await self.redis.hgetall(self._key(job_id)) if is_id(job_id) else {}
         return Job(job_id, fields) if fields else None
+
+    @errors_by_meaning
+    async def known(self, job: NewJob) -> bool:
+        """Tell whether submitting a job would give one that is there already: by its id or its idempotency key."""
+        of_key = f"{self.prefix}{keys.IDEMPOTENCY}{job.owner}:{job.idempotency_key}"
+        return bool(await self.redis.exists(self._key(job.id), *([of_key] if job.idempotency_key else [])))
 
     @errors_by_meaning
     async def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:

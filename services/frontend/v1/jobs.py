@@ -42,18 +42,13 @@ async def submit(request: web.Request) -> web.Response:
 
 
 async def put(request: web.Request) -> web.Response:
-    """Submit a job under an id of the client's own; doing it again changes nothing."""
+    """Submit a job under an id of the client's own; the same again changes nothing, and another order is refused."""
     job_id = job_id_of(request)
     if not job_id or "." in job_id:
         raise InvalidInput(
             f"{request.match_info['id'][:80]!r} is no id for a job; its form is <job type>:<32 hex digits>.",
             code="bad-id",
         )
-    known = await frontend(request).store.get(job_id)
-    if known is not None:
-        if not principal(request).sees(known.owner):
-            raise InvalidInput("This id is taken; make another one.", code="conflict")
-        return await _told(request, Submitted(job_id, created=False))
     order = await _order(request, job_id)
     wanted = ARCHIVE if order.archive else order.kind.name
     if type_of(job_id) != wanted:
@@ -182,7 +177,7 @@ async def _order(request: web.Request, job_id: str = "") -> Order:
         owner=owner,
         priority=wish.priority,
         job_id=job_id,
-        idempotency_key=_idempotency_key(request),
+        idempotency_key="" if job_id else _idempotency_key(request),
         batch=wish.batch,
         facts=await work_facts(request, wish),
     )

@@ -30,7 +30,7 @@ _BATCH = Parameter("id", "Id of the batch.", {"type": "string", "pattern": BATCH
 _UPLOAD = Parameter("id", "Id of the upload.", {"type": "string", "pattern": BATCH_ID}, "path", required=True)
 _KEY = Parameter(
     "Idempotency-Key",
-    "The same key with the same owner gives the same job, however often it is sent.",
+    "The same order with the same key gives the same job, however often it is sent.",
     {"type": "string", "maxLength": 200, "pattern": "^[ -~]*$"},
     "header",
 )
@@ -54,7 +54,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/api/v1/files/direct/{id}/confirm", files.confirm, "Say that the file is in the bucket",
           {201: File}, parameters=(_UPLOAD,), errors=(400, 404, 409, 415), tag="files"),
     Route("POST", "/api/v1/jobs", jobs.submit, "Submit a job", {**_SUBMITTED}, NewJobRequest, multipart=True,
-          parameters=(_KEY,), errors=(400, 404, 408, 413, 415, 507)),
+          parameters=(_KEY,), errors=(400, 404, 408, 413, 415, 422, 507)),
     Route("GET", "/api/v1/jobs", jobs.list_mine, "List your jobs, newest first", {200: JobList}, parameters=_LIST,
           errors=(400,)),
     Route("PUT", "/api/v1/jobs/{id}", jobs.put, "Submit a job under an id of your own", {**_SUBMITTED}, NewJobRequest,

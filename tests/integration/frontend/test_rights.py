@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from services.frontend.app import make_app
 from services.frontend.auth import is_open
 from services.frontend.v1.routes import ROUTES
+from services.frontend.v1.routing import Route
 from shared.auth import KeyStore
 from shared.errors import InvalidInput, NotFound
 from shared.jobs import JobStore
@@ -145,32 +146,50 @@ async def test_a_key_may_do_what_its_scopes_say(serve: Serve) -> None:
 # -- owners --
 
 
-async def test_nobody_sees_or_changes_anothers(serve: Serve) -> None:
+async def _batch(served: Served, key: str, file: str) -> str:
+    wish = {"type": "segmentation", "files": [{"file": file}]}
+    status, batch = await served.post("/api/v1/batches", wish, **_as(key))
+    assert status == 201, batch
+    return str(batch["id"])
+
+
+_OF_SOMEBODY = [route for route in ROUTES if "{" in route.path]
+
+
+@pytest.mark.parametrize("route", _OF_SOMEBODY, ids=lambda route: f"{route.method} {route.path}")
+async def test_what_is_anothers_does_not_exist(serve: Serve, route: Route) -> None:
+    """Whatever route names a job or a batch, also those that come to be."""
+    served = await serve(**LOCKED)
+    mine, theirs = await _key(served), await _key(served)
+    file, job_id = await _submitted(served, mine)
+    batch = await _batch(served, mine, file)
+    path = route.path.replace("{id}", batch if "/batches/" in route.path else job_id)
+    own, _ = await _submitted(served, theirs)
+    body = {"seconds": 0} if path.endswith("/expiry") else {"type": "segmentation", "file": own}
+    before = await served.store.get_many([job_id])
+    async with served.http.request(
+        route.method, served.url + path, json=body if route.body else None, headers=_as(theirs)
+    ) as answer:
+        submits = (route.method, route.path) == ("PUT", "/api/v1/jobs/{id}")
+        assert answer.status == (409 if submits else 404), "an id that is taken is no secret, only what it is"
+        told = await answer.text()
+    assert not {"priority", "options", mine.split("_")[1], file} & set(told.replace('"', " ").split())
+    assert await served.store.get_many([job_id]) == before
+
+
+async def test_nobody_names_or_finds_what_is_anothers(serve: Serve) -> None:
     served = await serve(**LOCKED)
     mine, theirs = await _key(served), await _key(served)
     file, job_id = await _submitted(served, mine)
     me, other = _as(mine), _as(theirs)
     assert (await served.get("/api/v1/jobs", **other))[1]["jobs"] == []
     assert len((await served.get("/api/v1/jobs", **me))[1]["jobs"]) == 1
-    for path in ("", "/events", "/result", "/preview.png", "/view"):
-        assert (await served.get(f"/api/v1/jobs/{job_id}{path}", **other))[0] == 404
-    assert (await served.post(f"/api/v1/jobs/{job_id}/retry", {}, **other))[0] == 404
-    for method, path, body in (("DELETE", "", None), ("PUT", "/expiry", {"seconds": 0})):
-        url = f"{served.url}/api/v1/jobs/{job_id}{path}"
-        async with served.http.request(method, url, json=body, headers=other) as answer:
-            assert answer.status == 404
     async with served.http.get(f"{served.url}/api/v1/events?ids={job_id}", headers=other) as answer:
         assert answer.status == 204
     wish = {"type": "segmentation", "file": file}
     assert (await served.post("/api/v1/jobs", wish, **other))[0] == 404
-    assert (
-        await served.post(
-            "/api/v1/batches", {"type": "segmentation", "files": [wish["file"] and {"file": file}]}, **other
-        )
-    )[0] == 404
-    url = f"{served.url}/api/v1/jobs/{job_id}"
-    async with served.http.put(url, json=wish, headers=other) as answer:
-        assert (answer.status, (await answer.json())["code"]) == (409, "conflict")
+    files = {"type": "segmentation", "files": [{"file": file}]}
+    assert (await served.post("/api/v1/batches", files, **other))[0] == 404
     assert (await served.post("/api/redis", {"hash": job_id, "key": "status"}, **other))[1] == {"value": None}
     assert (await served.post("/api/status", {"hash": job_id}, **other))[1] == {"status": None}
     assert (await served.post("/api/redis/expire", {"hash": job_id}, **other)) == (404, {"value": 0})
@@ -204,14 +223,24 @@ async def test_resumable_uploads_have_owners(serve: Serve) -> None:
     served = await serve(**LOCKED)
     mine, theirs = _as(await _key(served)), _as(await _key(served))
     tus = {"Tus-Resumable": "1.0.0"}
-    async with served.http.post(
-        f"{served.url}/api/v1/uploads", headers={**mine, **tus, "Upload-Length": "99"}
-    ) as answer:
+    piece = {**tus, "Upload-Length": "2", "Upload-Concat": "partial", "Content-Type": "application/offset+octet-stream"}
+    async with served.http.post(f"{served.url}/api/v1/uploads", headers={**mine, **piece}, data=b"II") as answer:
         assert answer.status == 201
         place = answer.headers["Location"]
-    for who, status in ((mine, 200), (theirs, 404)):
-        async with served.http.head(served.url + place, headers={**who, **tus}) as answer:
-            assert answer.status == status
+    more = {"Upload-Offset": "2", "Content-Type": "application/offset+octet-stream"}
+    joined = {"Upload-Concat": f"final;{place}"}
+    for method, path, headers in (
+        ("HEAD", place, {}),
+        ("GET", place, {}),
+        ("PATCH", place, more),
+        ("DELETE", place, {}),
+        ("POST", place, {"X-HTTP-Method-Override": "DELETE"}),
+        ("POST", "/api/v1/uploads", joined),
+    ):
+        async with served.http.request(method, served.url + path, headers={**theirs, **tus, **headers}) as answer:
+            assert answer.status == 404, (method, headers)
+    async with served.http.head(served.url + place, headers={**mine, **tus}) as answer:
+        assert answer.status == 200
 
 
 # -- browsers --

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from typing import Any
 
 import pytest
 
@@ -65,15 +67,75 @@ async def test_an_idempotency_key_gives_the_same_job(served: Served) -> None:
     assert first[1]["id"] == again[1]["id"] != other[1]["id"]
 
 
+async def _put(served: Served, job_id: str, body: Any, **headers: str) -> tuple[int, Any]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    url = f"{served.url}/api/v1/jobs/{job_id}"
+    async with served.http.put(url, data=io.BytesIO(data), headers=headers) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
 async def test_put_is_idempotent(served: Served) -> None:
     job_id = new_id("segmentation")
-    wish = {"type": "segmentation", "file": await _file(served)}
+    wish = {"type": "segmentation", "file": await _file(served), "options": {"scale": 2, "channels": [0]}}
     for expected in (201, 200):
-        async with served.http.put(f"{served.url}/api/v1/jobs/{job_id}", json=wish) as answer:
-            assert answer.status == expected
-            assert (await answer.json())["id"] == job_id
-    async with served.http.put(f"{served.url}/api/v1/jobs/{new_id('mesmer')}", json=wish) as answer:
-        assert (answer.status, (await answer.json())["code"]) == (400, "bad-id")
+        status, job = await _put(served, job_id, wish)
+        assert (status, job["id"]) == (expected, job_id)
+    status, problem = await _put(served, new_id("mesmer"), wish)
+    assert (status, problem["code"]) == (400, "bad-id")
+
+
+async def test_put_is_idempotent_also_with_the_file_in_it(serve: Serve) -> None:
+    served = await serve(quotas={"waiting": 1})
+    job_id = new_id("segmentation")
+    body, kind = _form(type="segmentation")
+    for expected in (201, 200):
+        status, job = await _put(served, job_id, body, **{"Content-Type": kind})
+        assert (status, job["id"]) == (expected, job_id), "nor is it one more that waits"
+    other, kind = _form(type="segmentation", name="other.tif")
+    status, problem = await _put(served, job_id, other.replace(TIFF, TIFF + b"!"), **{"Content-Type": kind})
+    assert (status, problem["code"]) == (409, "conflict")
+    assert "with another file and name" in problem["detail"]
+
+
+_OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"options": {"scale": 3}}, "options"),
+    ({"options": {}}, "options"),
+    ({"priority": 1, "batch": "0" * 32}, "priority and batch"),
+    ({"model": "MultiplexSegmentation", "model_version": "9"}, "model and model_version"),
+    ({"name": "else.tif"}, "name"),
+    ({"type": "mesmer"}, "type"),
+    ({"file": "", "options": {}, "name": "cells.tif"}, "file and options"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), _OTHERS)
+async def test_another_order_under_the_same_name_is_refused_and_says_what_differs(
+    served: Served, change: dict[str, Any], said: str
+) -> None:
+    job_id = new_id("segmentation")
+    wish = {"type": "segmentation", "file": await _file(served), "options": {"scale": 2}}
+    other = wish | change
+    if not other["file"]:
+        body, kind = multipart("cells.tif", TIFF + b"!")
+        other["file"] = (await served.post("/api/v1/files", body, **{"Content-Type": kind}))[1]["file"]
+    key = {"Idempotency-Key": "one"}
+    assert (await served.post("/api/v1/jobs", wish, **key))[0] == 201
+    status, problem = await served.post("/api/v1/jobs", other, **key)
+    expected = said if "type" not in change else "type and model"
+    assert (status, problem["code"]) == (422, "idempotency-key-reused")
+    assert f"with another {expected}." in problem["detail"]
+    if "type" not in change:  # the id holds the type
+        assert (await _put(served, job_id, wish))[0] == 201
+        status, problem = await _put(served, job_id, other)
+        assert (status, problem["code"]) == (409, "conflict")
+        assert f"with another {expected}, and" in problem["detail"]
+
+
+async def test_a_key_used_again_is_not_one_more_job_that_waits(serve: Serve) -> None:
+    served = await serve(quotas={"waiting": 1})
+    wish = {"type": "segmentation", "file": await _file(served)}
+    statuses = [(await served.post("/api/v1/jobs", wish, **{"Idempotency-Key": key}))[0] for key in "aab"]
+    assert statuses == [201, 200, 429]
 
 
 async def test_lists_are_paged_and_filtered(served: Served) -> None:
