@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
+from cellkiosk import sending
+from cellkiosk.direct import DirectUpload, NotOffered
 from cellkiosk.errors import BadFile, JobCanceled, JobFailed, Refused
 from cellkiosk.events import follow
 from cellkiosk.models import FINAL, Event, File, JobInfo, JobType, event_of, info_of, type_of
 from cellkiosk.results import download, label_images
+from cellkiosk.sending import Outgoing, Progress, mark_of
 from cellkiosk.transport import Transport
-from cellkiosk.upload import Progress, Upload, mark_of
+from cellkiosk.upload import Upload
 
 if TYPE_CHECKING:  # the command line does without arrays, and starts the faster for it
     import numpy as np
@@ -51,9 +54,12 @@ class AsyncClient:
         if not address.startswith(("http://", "https://")):
             raise BadFile(f"{address!r} is no address of a server: it must begin with http:// or https://.")
         self.transport = Transport(address, key or os.environ.get("KIOSK_API_KEY") or None, patience)
+        self._straight = True
 
     async def upload(self, source: Source, name: str | None = None, *, progress: Progress | None = None) -> File:
         """Send a file; it goes on where it broke off, a large one also in a later run.
+
+        A large one goes straight to the server's bucket, if it has one that can be reached from here.
 
         Args:
             source: what; an array is sent as a TIFF.
@@ -68,7 +74,15 @@ class AsyncClient:
         named = name or (path.name if path else "image.tif")
         with _opened(source) as file:
             mark = mark_of(self.transport.url, path) if path else None
-            return await Upload(self.transport, file, named, progress, mark).run()
+            return await self._sent(Outgoing(file, named, progress, mark))
+
+    async def _sent(self, file: Outgoing) -> File:
+        if self._straight and file.size > sending.CHUNK and "location" not in file.remembered():
+            try:
+                return await DirectUpload(self.transport, file).run()
+            except NotOffered:
+                self._straight = False  # nor for the next file
+        return await Upload(self.transport, file).run()
 
     async def submit(
         self,

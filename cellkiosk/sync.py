@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cellkiosk.aio import AsyncClient, AsyncJob, Source
 from cellkiosk.models import Event, File, JobInfo, JobType
-from cellkiosk.upload import Progress
+from cellkiosk.sending import Progress
 
 if TYPE_CHECKING:
     import numpy as np

@@ -75,17 +75,24 @@ class Transport:
                 raise await _refusal(answer)
             yield answer
 
-    async def patiently(self, call: Callable[[], Awaitable[R]], progressed: Callable[[], Any] | None = None) -> R:
+    async def patiently(
+        self,
+        call: Callable[[], Awaitable[R]],
+        progressed: Callable[[], Any] | None = None,
+        patience: float | None = None,
+    ) -> R:
         """Await ``call()`` until it succeeds, or fails in a way that will not pass, or patience ends.
 
         Args:
             call: what to do.
             progressed: tells how far it came; while that changes, patience begins anew.
+            patience: s; the client's by default.
 
         Raises:
             Unreachable: the server did not answer.
             Refused: it answered no.
         """
+        longest = self.patience if patience is None else patience
         began, failures, last = time.monotonic(), 0, progressed() if progressed else None
         while True:
             try:
@@ -95,7 +102,7 @@ class Transport:
                     began, failures, last = time.monotonic(), 0, progressed()
                 pause = _pause(error, failures)
                 failures += 1
-                if time.monotonic() + pause > began + self.patience:
+                if time.monotonic() + pause > began + longest:
                     raise self._ended(error) from error
                 await asyncio.sleep(pause)
 

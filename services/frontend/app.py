@@ -44,7 +44,7 @@ def make_frontend(
         storage=storage,
         catalogue=catalogue,
         uploads=Uploads(settings.uploads, storage, store),
-        direct=DirectUploads(settings.uploads, storage),
+        direct=DirectUploads(settings.uploads, storage, Sharing(store, storage).settle),
         desk=Desk(store, catalogue, settings.jobs, settings.quotas),
         hub=hub,
         gate=Gate(settings, store),

@@ -25,6 +25,9 @@ class UploadSettings(Group):
     """Parts of one multipart body."""
     direct_seconds: Seconds = 3_600.0
     """s in which a direct upload to a bucket must begin."""
+    direct_digest_bytes: int = Field(10_000_000_000, ge=0)
+    """Bytes up to which a direct upload is read once when it is confirmed, for its SHA-256, so that equal files are
+    stored once; a larger one has none and is stored for itself."""
     concurrent: int = Field(256, ge=1)
     """Uploads received at once in this process; more are told to come again."""
 

@@ -25,10 +25,13 @@ class Sharing:
         self._storage = storage
 
     async def settle(self, stored: Stored, name: str, owner: str) -> None:
-        """Record an upload that was just stored, and remove its bytes if the owner had them already."""
+        """Record an upload that was just stored, and remove its bytes if the owner had them already.
+
+        One without a SHA-256 stands for itself.
+        """
         duplicate = False
         try:
-            duplicate = await self._shared(stored, name, owner)
+            duplicate = bool(stored.sha256) and await self._shared(stored, name, owner)
             if duplicate:
                 await self._storage.delete(stored.key)
         except Retry as error:

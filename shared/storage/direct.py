@@ -1,15 +1,17 @@
-"""Uploads that clients send straight to a bucket, by a signed address; kept apart from the objects until confirmed.
+"""Uploads that clients send straight to a bucket; kept apart from the objects until confirmed.
 
     <prefix>.kiosk/direct/<id>/about    JSON of ``Direct``
     <prefix>.kiosk/direct/<id>/data     what the client put there
 
-The address is good for a while, so its holder may put other bytes there at any time, also after they were looked at.
-So the object is made by a copy within the bucket, which moves no bytes, of just the generation that was looked at.
+The bytes go to a signed address in one request, or to a session of the bucket in pieces. Either is good for a while, so
+its holder may put other bytes there at any time, also after they were looked at. So the object is made by a copy within
+the bucket, which moves no bytes, of just the generation that was looked at.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from datetime import timedelta
 from shared.errors import NotFound
 from shared.storage.gcs import GcsStorage
 from shared.storage.names import OWN
+from shared.storage.offload import off_loop
 from shared.storage.partial import checked_id, unknown
 from shared.storage.protocol import Stat, Storage, Stored, read_all
 from shared.storage.signing import signed
@@ -37,7 +40,10 @@ class Direct:
     size: int
     """Bytes that will come."""
     key: str = ""
-    """Of the object that it became; empty until then."""
+    """Of the file that it became; empty until then, as the following."""
+    sha256: str = ""
+    """Lower-case hexadecimal; also empty where it was not worked out."""
+    media_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,10 @@ class Directs:
         url = await signed(self._own.to, self._own.prefix + _data(direct), life, put=headers)
         return Address(url, headers) if url else None
 
+    async def session(self, direct: Direct) -> Address:
+        """Return where an upload's bytes are to be put in pieces, as the bucket's resumable uploads have it."""
+        return Address(await self._own.session(_data(direct), direct.size), {"Content-Type": _DATA})
+
     async def create(self, direct: Direct) -> None:
         """Begin an upload: from now on it can be found."""
         await self._write(direct)
@@ -84,23 +94,32 @@ class Directs:
         except NotFound:
             return None
 
-    async def head(self, direct: Direct, length: int) -> bytes:
-        """Return the first bytes of what lies there."""
-        return await read_all(self._own.get(_data(direct), 0, length))
-
-    async def finish(
-        self, direct: Direct, seen: Stat, key: str, content_type: str, metadata: Mapping[str, str]
-    ) -> Stored:
-        """Make what was seen an object; may be called again after a crash in the middle of it.
+    async def head(self, direct: Direct, seen: Stat, length: int) -> bytes:
+        """Return the first bytes of what was seen there.
 
         Raises:
             NotFound: other bytes lie there by now.
         """
+        return await read_all(self._own.get(_data(direct), 0, length, seen.etag))
+
+    async def sha256(self, direct: Direct, seen: Stat) -> str:
+        """Return the SHA-256 of what was seen there: all of it is read once; raises as ``head`` does."""
+        digest = hashlib.sha256()
+        async for chunk in self._own.get(_data(direct), generation=seen.etag):
+            await off_loop(digest.update, chunk)
+        return digest.hexdigest()
+
+    async def take(
+        self, direct: Direct, seen: Stat, key: str, content_type: str, metadata: Mapping[str, str]
+    ) -> Stored:
+        """Make what was seen an object; may be called again after a crash; raises as ``head`` does."""
         own = dataclasses.replace(seen, key=f"{OWN}/direct/{_data(direct)}")
-        stored = await self._storage.take(own, key, content_type, metadata)
-        await self._write(dataclasses.replace(direct, key=key))
-        await self._own.delete(_data(direct))
-        return stored
+        return await self._storage.take(own, key, content_type, metadata)
+
+    async def finish(self, made: Direct) -> None:
+        """Write down what an upload became, and remove the bytes that it left here."""
+        await self._write(made)
+        await self._own.delete(_data(made))
 
     async def remove(self, direct: Direct) -> None:
         """Forget an upload and its bytes."""

@@ -41,6 +41,7 @@ MOST_COMPOSED = 32
 
 
 _AT_ONCE = 16
+_DATA = "application/octet-stream"
 
 
 class GcsStorage:
@@ -76,12 +77,15 @@ class GcsStorage:
     async def upload(self, path: Path, key: str, content_type: str = "application/octet-stream") -> Stored:
         return await self.put(key, path, content_type)
 
-    async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+    async def get(
+        self, key: str, start: int = 0, end: int | None = None, generation: str = ""
+    ) -> AsyncGenerator[bytes, None]:
+        """See ``Storage``; with a generation (``Stat.etag``), of just that one: NotFound once it was replaced."""
         self._name(key)
         if end is not None and end <= start:
             await self.stat(key)
             return
-        reading = _Reading(start)
+        reading = _Reading(start, generation)
         while True:
             try:
                 async with await self._open(key, reading.at, end, reading.generation) as response:
@@ -165,6 +169,14 @@ class GcsStorage:
             about["metadata"][SHA256] = found.sha256
         return await self._rewritten(found, target, about)
 
+    async def session(self, key: str, size: int) -> str:
+        """Open an upload of so many bytes and return its address: whoever has it may send them, in a week at most.
+
+        https://cloud.google.com/storage/docs/performing-resumable-uploads
+        """
+        upload = ResumableUpload(self.to, self._name(key))
+        return await self.to.patiently(lambda: upload.begin(self._about(_DATA, None), size), key)
+
     async def take(self, found: Stat, key: str, content_type: str, metadata: Mapping[str, str]) -> Stored:
         """Make an object of ours from what a client put there, exactly as it was seen.
 
@@ -173,6 +185,8 @@ class GcsStorage:
         """
         checked(key)
         about = self._about(content_type, metadata)
+        if found.sha256:
+            about["metadata"][SHA256] = found.sha256
         return await self._rewritten(found, key, about, {"sourceGeneration": found.etag})
 
     async def compose(self, names: Sequence[str], key: str, content_type: str, metadata: Mapping[str, str]) -> Stat:
@@ -321,10 +335,10 @@ class _Sums:
 class _Reading:
     """How far a stream from the bucket has come, over all tries."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, generation: str) -> None:
         self.at = start
         self.failures = 0
-        self.generation = ""
+        self.generation = generation
         self._crc = google_crc32c.Checksum()
         self._expected = ""
 

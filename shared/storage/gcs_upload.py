@@ -57,14 +57,21 @@ class ResumableUpload:
         self._type = ""
         self._arrived = 0
 
-    async def begin(self, about: dict[str, Any]) -> None:
-        """Open the upload; nothing can be seen of it until the last piece is there."""
+    async def begin(self, about: dict[str, Any], size: int | None = None) -> str:
+        """Open the upload, if its size is known for just that; nothing can be seen of it until the last piece is there.
+
+        Returns:
+            The address that takes the pieces, without further proof.
+        """
         self._type = about["contentType"]
         headers = {"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": self._type}
+        if size is not None:
+            headers["X-Upload-Content-Length"] = str(size)
         params = {"uploadType": "resumable", "name": self._name}
         body = json.dumps({**about, "name": self._name}).encode()
         async with await self._to.request("POST", self._to.upload_url(), headers, params=params, data=body) as answer:
             self._url = answer.headers["Location"]
+        return self._url
 
     async def send(self, piece: bytes, *, last: bool) -> dict[str, Any]:
         """Send a piece, whatever it takes; return the object's resource after the last one, before that an empty dict.

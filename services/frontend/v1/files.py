@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -24,8 +24,8 @@ async def begin(request: web.Request) -> web.Response:
     """Tell where a file can be put into the bucket."""
     front, owner = frontend(request), principal(request).owner
     wish = await read_model(request, DirectRequest, front.settings.json_bytes)
-    direct, address = await front.direct.begin(wish.name, wish.size, owner, front.gate.spend)
-    expires = datetime.now(UTC) + timedelta(seconds=front.settings.uploads.direct_seconds)
+    direct, address = await front.direct.begin(wish.name, wish.size, owner, front.gate.spend, resumable=wish.resumable)
+    expires = datetime.now(UTC) + front.direct.life(resumable=wish.resumable)
     view = DirectView(
         id=direct.id,
         name=direct.name,

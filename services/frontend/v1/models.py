@@ -107,7 +107,7 @@ class File(_Out):
     file: str = Field(description="Its key, to be named in jobs.")
     name: str
     size: int = Field(description="Bytes.")
-    sha256: str | None = Field(description="Hexadecimal; null of a file that went straight to the bucket.")
+    sha256: str | None = Field(description="Hexadecimal; null of a very large file that went straight to the bucket.")
     media_type: str
 
 
@@ -116,6 +116,11 @@ class DirectRequest(_In):
 
     name: str = Field(min_length=1, max_length=1000, description="Its name, perhaps with its path.")
     size: int = Field(ge=1, le=2**53, description="Bytes.")
+    resumable: bool = Field(
+        False,
+        description="Whether in pieces, to a session as the resumable uploads of Google Cloud Storage have it, which "
+        "goes on where it broke; else in one request.",
+    )
 
 
 class DirectView(_Out):

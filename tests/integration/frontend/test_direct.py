@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from shared.auth import KeyStore
+from shared.errors import Retry
 from shared.storage import Storage, open_storage, read_all
 from shared.storage.unfinished import sweep_unfinished
 from tests.fixtures.frontend import TIFF, Serve, Served
@@ -30,6 +33,12 @@ async def bucket(gcs_server: GcsServer, gcs_bucket: str, credentials: Callable[[
 async def direct(serve: Serve, bucket: Storage) -> Served:
     """A frontend over a bucket, with a low limit."""
     return await serve(storage=bucket, uploads={"max_bytes": 10_000})
+
+
+@pytest.fixture
+async def blind(serve: Serve, bucket: Storage) -> Served:
+    """One that works out no checksum."""
+    return await serve(storage=bucket, uploads={"max_bytes": 10_000, "direct_digest_bytes": len(TIFF) - 1})
 
 
 async def _begin(served: Served, name: str = "C:\\images\\cells.tif", size: int = len(TIFF), **headers: str) -> Any:
@@ -62,11 +71,12 @@ async def test_a_file_goes_straight_to_the_bucket_and_becomes_a_job(direct: Serv
         "file": f"uploads/{begun['id']}.tif",
         "name": "cells.tif",
         "size": len(TIFF),
-        "sha256": None,
+        "sha256": hashlib.sha256(TIFF).hexdigest(),
         "media_type": "image/tiff",
     }
     found = await bucket.stat(file["file"])
     assert (found.deployment, found.content_type) == (bucket.deployment, "image/tiff")
+    assert found.sha256 == file["sha256"]
     assert found.metadata == {"owner": "anonymous", "name": "cells.tif"}
     assert await read_all(bucket.get(file["file"])) == TIFF
     status, job = await direct.post("/api/v1/jobs", {"type": "segmentation", "file": file["file"]})
@@ -74,7 +84,82 @@ async def test_a_file_goes_straight_to_the_bucket_and_becomes_a_job(direct: Serv
     assert await direct.post(begun["confirm"], {}) == (201, file), "confirmed twice is confirmed"
 
 
-@pytest.mark.parametrize("step", ["arrived", "head", "finish"])
+async def test_of_equal_files_one_is_stored_however_they_came(direct: Served, bucket: Storage) -> None:
+    _, first = await direct.upload("cells.tif", TIFF)
+    begun = await _begin(direct, "twin.tif")
+    await _put(direct, begun, TIFF)
+    status, file = await direct.post(begun["confirm"], {})
+    assert (status, file["file"]) == (201, f"uploads/{begun['id']}.tif")
+    assert await _left(bucket) == [
+        f"p/.kiosk/direct/{begun['id']}/about",
+        f"p/{first['uploadedName']}",
+    ]
+    assert await direct.post(begun["confirm"], {}) == (201, file), "also where the bytes are another's"
+    status, job = await direct.post("/api/v1/jobs", {"type": "segmentation", "file": file["file"]})
+    assert (status, job["name"]) == (201, "twin.tif")
+    read = await direct.store.get(job["id"])
+    assert read is not None
+    assert read.input_object == first["uploadedName"]
+    async with direct.http.get(f"{direct.url}/{file['file']}") as answer:
+        assert await answer.read() == TIFF
+
+
+async def test_a_confirmation_that_was_cut_short_is_made_up_for(
+    direct: Served, bucket: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await direct.upload("cells.tif", TIFF)
+    begun = await _begin(direct)
+    await _put(direct, begun, TIFF)
+    directs: Any = direct.front.direct._directs
+    for step in ("take", "finish"):
+        with monkeypatch.context() as patched:
+            patched.setattr(directs, step, AsyncMock(side_effect=Retry("The bucket is away.")))
+            assert (await direct.post(begun["confirm"], {}))[0] == 503
+    status, file = await direct.post(begun["confirm"], {})
+    assert status == 201
+    assert await direct.front.uploads.find(file["file"], "anonymous")
+    assert len([found.key async for found in bucket.list("uploads/")]) == 1
+
+
+async def test_a_file_too_large_to_be_read_again_stands_for_itself(blind: Served, bucket: Storage) -> None:
+    files = []
+    for _ in range(2):
+        begun = await _begin(blind)
+        await _put(blind, begun, TIFF)
+        files.append((await blind.post(begun["confirm"], {}))[1])
+    assert [file["sha256"] for file in files] == [None, None]
+    assert len([found.key async for found in bucket.list("uploads/")]) == 2
+
+
+async def test_a_file_goes_to_the_bucket_in_pieces(direct: Served, bucket: Storage) -> None:
+    data = TIFF + bytes(3000)
+    status, begun = await direct.post(
+        "/api/v1/files/direct", {"name": "cells.tif", "size": len(data), "resumable": True}
+    )
+    assert status == 201
+    assert datetime.fromisoformat(begun["expires_at"]) > datetime.now(UTC) + timedelta(hours=23)
+    headers = {**begun["headers"], "Content-Range": f"bytes 0-{len(data) - 1}/{len(data)}"}
+    async with direct.http.put(begun["url"], data=io.BytesIO(data), headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+    status, file = await direct.post(begun["confirm"], {})
+    assert (status, file["sha256"]) == (201, hashlib.sha256(data).hexdigest())
+    assert await read_all(bucket.get(file["file"])) == data
+
+
+async def test_a_session_needs_nobody_who_signs(
+    serve: Serve, gcs_server: GcsServer, gcs_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    opened = open_storage(f"gs://{gcs_bucket}/p", gcs_api_root=gcs_server.url)
+    served = await serve(storage=opened)
+    wish = {"name": "cells.tif", "size": len(TIFF)}
+    status, problem = await served.post("/api/v1/files/direct", wish)
+    assert (status, problem["code"]) == (404, "no-direct-uploads")
+    assert (await served.post("/api/v1/files/direct", {**wish, "resumable": True}))[0] == 201
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("step", ["arrived", "head", "sha256", "take"])
 async def test_a_confirmation_that_another_overtakes_is_told_the_same_file(
     direct: Served, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -1,14 +1,8 @@
-"""A bucket in trouble: a relay between the storage and the emulator fails as the real service does.
-
-The emulator answers the question "how much has arrived" wrongly (it finishes the object), so the relay answers it, as
-https://cloud.google.com/storage/docs/performing-resumable-uploads#status-check says, from what it has passed on.
-"""
+"""A bucket in trouble: a relay between the storage and the emulator fails as the real service does."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -30,114 +24,7 @@ from shared.storage.gcs_upload import PIECE
 from shared.storage.retrying import Patience
 from shared.storage.signing import signed
 from tests.fixtures.gcs import GcsServer
-
-Fault = Callable[[web.Request], bool]
-
-
-class Relay:
-    """Passes requests on, unless the next fault in the plan takes them."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-        self.url = ""
-        self.plan: list[tuple[Fault, str]] = []
-        self.seen: Counter[str] = Counter()
-        self.authorizations: list[str] = []
-        self._arrived: dict[str, str] = {}
-        self._made: dict[str, bytes] = {}
-
-    def fail(self, method: str, how: str, times: int = 1) -> None:
-        """Let the next requests of that method fail: a status, ``cut`` (before) or ``lose`` (the answer)."""
-        self.plan += [(lambda request: request.method == method, how)] * times
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.seen[request.method] += 1
-        self.authorizations.append(request.headers.get("Authorization", ""))
-        upload = parse_qs(urlsplit(str(request.url)).query).get("upload_id", [""])[0]
-        how = next((how for fault, how in self.plan if fault(request)), "")
-        if how:
-            self.plan.remove(next(one for one in self.plan if one[0](request)))
-        if how.isdigit():
-            return web.Response(status=int(how), headers={"Retry-After": "7"} if how == "429" else {})
-        body = await request.read() if how != "cut" else b""
-        if how == "cut":
-            return self._cut(request)
-        if (
-            upload
-            and request.headers.get("Content-Range", "").startswith("bytes */")
-            and self._unfinished(request, upload)
-        ):
-            return self._told(upload)
-        if how == "half":
-            body, how = body[: len(body) // 2 // 262144 * 262144], "cut after"
-        answer = await self._pass_on(request, body, upload)
-        return self._cut(request) if how in {"lose", "cut after"} else answer
-
-    def _cut(self, request: web.Request) -> web.Response:
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
-
-    def _unfinished(self, request: web.Request, upload: str) -> bool:
-        total = request.headers["Content-Range"].removeprefix("bytes */")
-        return upload in self._made or total == "*" or self._arrived.get(upload, "") != f"bytes=0-{int(total) - 1}"
-
-    def _told(self, upload: str) -> web.Response:
-        if upload in self._made:
-            return web.Response(body=self._made[upload])
-        arrived = self._arrived.get(upload, "")
-        return web.Response(status=308, headers={"Range": arrived} if arrived else {})
-
-    async def _pass_on(self, request: web.Request, body: bytes, upload: str) -> web.StreamResponse:
-        headers = {name: value for name, value in request.headers.items() if name in _PASSED}
-        if "Content-Range" in headers and body:
-            start, _, rest = headers["Content-Range"].removeprefix("bytes ").partition("-")
-            total = rest.partition("/")[2]
-            end = int(start) + len(body) - 1
-            cut_short = rest.partition("/")[0] != str(end)
-            headers["Content-Range"] = f"bytes {start}-{end}/{'*' if cut_short else total}"
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
-            address = self.target + request.raw_path
-            target = aiohttp.client.URL(address, encoded=True)
-            async with session.request(
-                request.method, target, headers=headers, data=io.BytesIO(body), allow_redirects=False
-            ) as answer:
-                if answer.status == 308:
-                    self._arrived[upload] = answer.headers["Range"]
-                kept = {name: value for name, value in answer.headers.items() if name in _RETURNED}
-                if "Location" in kept:
-                    kept["Location"] = kept["Location"].replace(self.target, self.url)
-                content = await self._body(request, answer)
-                if upload and answer.status == 200:
-                    self._made[upload] = content
-                return web.Response(status=answer.status, headers=kept, body=content)
-
-    async def _body(self, request: web.Request, answer: aiohttp.ClientResponse) -> bytes:
-        return await answer.read()
-
-
-_PASSED = {"Content-Range", "Content-Type", "X-Upload-Content-Type", "Range"}
-_RETURNED = {"Range", "Location", "Content-Type", "X-Goog-Generation", "X-Goog-Hash", "Content-Range"}
-
-
-@contextlib.asynccontextmanager
-async def serving(handler: Callable[[web.Request], object]) -> AsyncIterator[str]:
-    app = web.Application(client_max_size=64 << 20)
-    app.router.add_route("*", "/{rest:.*}", handler)  # type: ignore[arg-type]
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def relay(gcs_server: GcsServer) -> AsyncIterator[Relay]:
-    made = Relay(gcs_server.url)
-    async with serving(made.handle) as url:
-        made.url = url
-        yield made
+from tests.fixtures.gcs_relay import Fault, Relay, serving
 
 
 @pytest.fixture
