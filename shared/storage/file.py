@@ -21,6 +21,7 @@ import os
 import shutil
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -33,6 +34,8 @@ from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
 from shared.storage.trouble import as_ours
 
 _TRIES = 20
+#: Bytes that may wait for the disk: one block being written, and one to go on with.
+_AHEAD = 2 * BLOCK
 
 
 class FileStorage:
@@ -153,7 +156,7 @@ class FileStorage:
     # -- writing --
 
     async def _receive(self, temporary: Path, chunks: Chunks) -> tuple[int, str]:
-        """Write the stream to a file; receiving and writing overlap by one block."""
+        """Write the stream to a file; receiving and writing overlap."""
         writer = BlockWriter(temporary, fsync=self._fsync)
         try:
             async for chunk in chunks:
@@ -329,28 +332,35 @@ def _is_small(path: Path) -> bool:
 
 
 class BlockWriter:
-    """Gathers chunks to blocks and writes each in a thread while the next one is gathered."""
+    """Writes chunks in a thread, in their order, while more are taken: only who is quicker ever waits."""
 
     def __init__(self, path: Path, *, fsync: bool = False, append: bool = False, digest: bool = True) -> None:
         self._file: BinaryIO = path.open("ab" if append else "wb")
         self._fsync = fsync
         self._sha256 = hashlib.sha256() if digest else None
-        self._chunks: list[bytes] = []
-        self._waiting = 0
+        self._loop = asyncio.get_running_loop()
+        self._chunks: deque[bytes] = deque()
+        self._taken = 0
+        self._room = asyncio.Event()
         self._writing: asyncio.Future[None] | None = None
         self.size = 0
+        """Bytes written."""
 
     async def write(self, chunk: bytes) -> None:
-        """Take a chunk; returns at once unless two blocks are waiting for the disk."""
+        """Take a chunk; returns at once unless more than two blocks are waiting for the disk."""
         self._chunks.append(chunk)
-        self._waiting += len(chunk)
-        if self._waiting >= BLOCK:
-            await self._flush()
+        self._taken += len(chunk)
+        while (waiting := self._taken - self.size) >= BLOCK:
+            self._go_on()
+            if waiting <= _AHEAD:
+                return
+            self._room.clear()
+            await self._room.wait()
 
     async def finish(self) -> tuple[int, str]:
         """Write the rest; return bytes and SHA-256."""
-        await self._flush()
-        await self._written()
+        while self._taken > self.size:
+            await asyncio.shield(self._go_on())
         await off_loop(self._close)
         return self.size, self._sha256.hexdigest() if self._sha256 else ""
 
@@ -361,22 +371,33 @@ class BlockWriter:
         with contextlib.suppress(OSError):
             self._file.close()
 
-    async def _flush(self) -> None:
-        await self._written()
-        chunks, self._chunks, self._waiting = self._chunks, [], 0
-        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, chunks)
-
-    async def _written(self) -> None:
-        if self._writing is not None:
-            await asyncio.shield(self._writing)
+    def _go_on(self) -> asyncio.Future[None]:
+        """See to it that a thread writes what is waiting; raise what stopped the last one."""
+        if self._writing is not None and self._writing.done():
+            self._writing.result()
             self._writing = None
+        if self._writing is None:
+            self._writing = self._loop.run_in_executor(None, self._write_waiting)
+            self._writing.add_done_callback(lambda _: self._room.set())
+        return self._writing
 
-    def _write(self, chunks: list[bytes]) -> None:
-        block = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._file.write(block)
-        if self._sha256:
-            self._sha256.update(block)
-        self.size += len(block)
+    def _write_waiting(self) -> None:
+        """Write until nothing is waiting: a thread is called once for many blocks, since each call takes its time."""
+        while self._chunks:
+            block = self._next_block()
+            self._file.write(block)
+            if self._sha256:
+                self._sha256.update(block)
+            self.size += len(block)
+            if not self._room.is_set():
+                self._loop.call_soon_threadsafe(self._room.set)
+
+    def _next_block(self) -> bytes:
+        chunks, size = [], 0
+        while self._chunks and size < BLOCK:
+            chunks.append(self._chunks.popleft())
+            size += len(chunks[-1])
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _close(self) -> None:
         self._file.flush()

@@ -1,0 +1,68 @@
+"""The writer of blocks: order, errors and the bound on what waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from shared.storage import file
+from shared.storage.file import BlockWriter
+from shared.storage.protocol import BLOCK
+
+SIZES = [1, 7, 1400, 65_536, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 0, 5]
+
+
+async def test_chunks_of_all_sizes_are_written_in_their_order(tmp_path: Path) -> None:
+    chunks = [bytes([number % 256]) * size for number, size in enumerate(SIZES * 5)]
+    writer = BlockWriter(tmp_path / "out")
+    for chunk in chunks:
+        await writer.write(chunk)
+    whole = b"".join(chunks)
+    assert await writer.finish() == (len(whole), hashlib.sha256(whole).hexdigest())
+    await writer.aclose()
+    assert (tmp_path / "out").read_bytes() == whole
+
+
+async def test_who_brings_more_waits_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = threading.Event()
+    write = BlockWriter._write_waiting
+    monkeypatch.setattr(BlockWriter, "_write_waiting", lambda self: disk.wait() and write(self))
+    writer = BlockWriter(tmp_path / "out")
+    taken = 0
+
+    async def bring() -> None:
+        nonlocal taken
+        for _ in range(20):
+            await writer.write(bytes(BLOCK))
+            taken += 1
+
+    bringing = asyncio.create_task(bring())
+    while writer._room.is_set() or taken * BLOCK < file._AHEAD:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert taken * BLOCK == file._AHEAD
+    disk.set()
+    await bringing
+    size, _ = await writer.finish()
+    await writer.aclose()
+    assert size == 20 * BLOCK
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+async def test_a_full_disk_is_told_to_who_brings_more_and_to_who_finishes() -> None:
+    writer = BlockWriter(Path("/dev/full"))
+
+    async def bring() -> None:
+        for _ in range(20):
+            await writer.write(bytes(BLOCK))
+
+    with pytest.raises(OSError, match="No space"):
+        await bring()
+    with pytest.raises(OSError, match="No space"):
+        await writer.finish()
+    await writer.aclose()
