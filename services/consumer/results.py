@@ -38,16 +38,19 @@ async def finish(
     """
     async with tools.stage("saving-results", 90):
         output, shown = await asyncio.gather(_save_zip(tools, entries), _save_view(view))
-    return Done(
-        {
-            **tools.facts(),
-            "output_file_name": output,
-            "output_url": tools.url(output),
-            "failures": "",
-            **shown,
-            **(facts or {}),
-        }
-    )
+    return _done(tools, output, {**shown, **(facts or {})})
+
+
+async def hand_over(tools: Tools, path: Path, facts: Mapping[str, str]) -> Done:
+    """Store one file, as it is, for the job that this one is a part of, and return this one's end."""
+    async with tools.stage("saving-results", 90):
+        output = await tools.save(path, path.name, "application/octet-stream")
+    return _done(tools, output, facts)
+
+
+def _done(tools: Tools, output: str, facts: Mapping[str, str]) -> Done:
+    about = {"output_file_name": output, "output_url": tools.url(output), "failures": ""}
+    return Done({**tools.facts(), **about, **facts})
 
 
 async def _save_zip(tools: Tools, entries: Sequence[Entry]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,31 +23,38 @@ SHOWN = {"whole-cell": "whole cells", "nuclear": "nuclei"}
 _SAMPLE = 1 << 20
 #: Planes that are looked at for it, at most.
 _PLANES = 5
-#: Planes on their way into the file at once.
-_AT_ONCE = 2
+#: Runs of planes on their way into the file at once, and pixels of those that a thread takes in one go.
+_AT_ONCE, _PIXELS = 2, 1 << 20
 
 
 class Frames:
-    """Planes (1, H, W) in a file each, mapped one at a time."""
+    """Planes (1, H, W) that lie in some files, one after the other; mapped."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Take .npy files of (H, W)."""
-        self._paths = paths
+        """Take .npy files of (n, H, W)."""
+        self._parts = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+        self._ends = list(itertools.accumulate(map(len, self._parts)))
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._paths)
+        return self._ends[-1]
 
     def __getitem__(self, number: int) -> NDArray[Any]:
-        """Map a plane."""
-        plane: NDArray[Any] = np.load(self._paths[number], mmap_mode="r", allow_pickle=False)
+        """Return a plane."""
+        part = bisect.bisect_right(self._ends, number)
+        plane: NDArray[Any] = self._parts[part][number - self._ends[part]]  # counted from its end
         return plane[np.newaxis]
+
+    @property
+    def lengths(self) -> list[int]:
+        """How many each file holds."""
+        return [len(part) for part in self._parts]
 
 
 class View:
     """Takes what a pipeline finds, plane by plane; `services.consumer.results.finish` adds the image and stores it.
 
-    A job that is marked ``preview: no``, such as a frame of a movie, gets none.
+    A job that is marked ``preview: no``, as are most images of an archive, gets none.
     """
 
     def __init__(
@@ -83,12 +92,18 @@ class View:
         self._writer = ViewWriter(self._path, self._image[0].shape[1:]) if self._wanted else None
 
     async def labels(self, plane: int, layer: int, labels: NDArray[Any]) -> None:
-        """Show labels, integers (H, W)."""
+        """Show labels, integers (H, W), or (n, H, W) of so many planes from this one on."""
         if self._writer is None:
             return
+        planes = labels if labels.ndim == 3 else labels[np.newaxis]
         if (plane, layer) == (0, 0):
-            self._first = labels
-        await self._tools.compute(self._writer.labels, plane, layer, labels)
+            self._first = planes[0]
+
+        def write(writer: ViewWriter) -> None:
+            for number, one in enumerate(planes, plane):
+                writer.labels(number, layer, one)
+
+        await self._tools.compute(write, self._writer)
 
     async def points(self, plane: int, positions: NDArray[np.float64], cells: NDArray[np.int32] | None = None) -> None:
         """Show points, float (n, 2) of y and x, and the cell that each lies in, if that was asked."""
@@ -105,7 +120,10 @@ class View:
         if self._writer is None:
             return {}
         windows = await self._tools.compute(self._windows)
-        await each((self._plane(number, windows) for number in range(len(self._image))), _AT_ONCE)
+        several = max(1, _PIXELS // math.prod(self._image[0].shape))
+        numbers = range(len(self._image))
+        runs = (numbers[first : first + several] for first in numbers[::several])
+        await each((self._tools.compute(self._planes, run, windows) for run in runs), _AT_ONCE)
         channels = [
             {"name": name, "low": float(window[0, 0]), "high": float(window[0, 1])}
             for name, window in zip(self._channel_names(), windows, strict=True)
@@ -119,10 +137,12 @@ class View:
             "view_file_name": await self._tools.save(self._path, "cells.view", "application/octet-stream"),
         }
 
-    async def _plane(self, number: int, windows: Sequence[NDArray[np.float32]]) -> None:
+    def _planes(self, numbers: Sequence[int], windows: Sequence[NDArray[np.float32]]) -> None:
         assert self._writer is not None
-        for channel, window in enumerate(windows):
-            await self._tools.compute(self._writer.image, number, channel, self._image[number][channel], window)
+        for number in numbers:
+            image = self._image[number]
+            for channel, window in enumerate(windows):
+                self._writer.image(number, channel, image[channel], window)
 
     def _windows(self) -> list[NDArray[np.float32]]:
         """Return one window for all planes of each channel: a movie must not flicker."""

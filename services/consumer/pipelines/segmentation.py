@@ -14,7 +14,7 @@ from services.consumer import metrics
 from services.consumer.dense import SCALES, Segmenter, check_channels, choose_zoom
 from services.consumer.pipeline import Options, Pipeline
 from services.consumer.reading import Decoded
-from services.consumer.results import Entry, base_name, finish
+from services.consumer.results import Entry, base_name, finish, hand_over
 from services.consumer.tools import Tools, each
 from services.consumer.view import SHOWN, View
 from services.consumer.worker import Outcome
@@ -111,6 +111,8 @@ class Segmentation(Pipeline[SegmentationOptions]):
             pixel_size_um=decoded.pixel_size_um,
             detect=options.detect_scale,
         )
+        if "handover" in job.fields:
+            return await _hand_over(job, tools, image, Segmenter(card, runs[0], zoom))
         planes = [(b, place) for b in range(batch) for place in range(len(runs))]
         done = 0
         view = View(tools, image, decoded, channel=runs[0][0], layers=_layers(decoded, runs, card))
@@ -145,6 +147,21 @@ class Segmentation(Pipeline[SegmentationOptions]):
             "model_used": f"{card.name}:{card.version}",
         }
         return await finish(tools, list(chain(*entries)), view, facts)
+
+
+async def _hand_over(job: Job, tools: Tools, image: NDArray[Any], segmenter: Segmenter) -> Outcome:
+    """Leave bare labels, the first kind of all planes in one file, for the movie that these planes are frames of."""
+    stack = tools.labels((image.shape[0], *image.shape[2:]), "stack")
+
+    async def plane(b: int) -> None:
+        stack[b] = (await segmenter.plane(tools, image[b], f"labels-{b}"))[0]
+
+    await tools.tell("predicting", 10)
+    await each((plane(b) for b in range(len(stack))), _PLANES)
+    count_pixels(job, image, len(stack))
+    path = tools.scratch / "labels.tif"
+    await tools.compute(_write, path, stack, None, {}, stage="post-processing")
+    return await hand_over(tools, path, {"scale": f"{segmenter.zoom:g}"})
 
 
 async def _runs(tools: Tools, card: ModelCard, chosen: Sequence[int], decoded: Decoded) -> list[tuple[int, ...]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
+import functools
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -29,8 +30,14 @@ from services.consumer.writing import write_labels
 from shared.errors import InvalidInput
 from shared.jobs import Job, states
 
-#: Frames on their way into or out of storage at once.
-_FRAMES = 8
+#: Parts of a movie, at most: each segments a run of frames, so that a long movie does not pay for a job with each.
+_PARTS = 128
+#: Files on their way into or out of storage, or runs of frames into the view, at once.
+_AT_ONCE = 8
+#: Frames that are linked in one go where they came with their labels.
+_RUN = 16
+#: Reads the labels of a run of frames, (n, Y, X).
+Read = Callable[[], NDArray[Any]]
 
 
 class TrackingOptions(ImageOptions):
@@ -83,99 +90,115 @@ async def _split(job: Job, tools: Tools, options: TrackingOptions, decoded: Deco
         tools, await tools.card(default), frames[len(frames) // 2],
         scale=options.scale, pixel_size_um=decoded.pixel_size_um, detect=options.detect_scale,
     )  # fmt: skip
-    keys = await each((_store(tools, frames[t], t) for t in range(len(frames))), _FRAMES)
+    numbers, length = range(len(frames)), -(-len(frames) // _PARTS)
+    runs = [numbers[first : first + length] for first in numbers[::length]]
+    keys = await each((_store(tools, frames[run.start : run.stop], run) for run in runs), _AT_ONCE)
     inherited = {name: job.fields[name] for name in ("model", "model_version", "traceparent") if name in job.fields}
     # One scale for all frames: a size that is estimated anew on each would make cells flicker.
-    chosen = {"options": json.dumps({"dimension_order": "XY", "channels": [0], "scale": min(10, max(0.1, zoom))})}
+    chosen = {"options": json.dumps({"dimension_order": "TYX", "channels": [0], "scale": min(10, max(0.1, zoom))})}
+    about = {**inherited, **chosen, "handover": "labels"}
     children = [
-        (
-            "segmentation",
-            {**inherited, **chosen, "input_file_name": key, "original_name": f"frame-{t}", "preview": "no"},
-        )
-        for t, key in enumerate(keys)
+        ("segmentation", {**about, "input_file_name": key, "original_name": _name(run)})
+        for key, run in zip(keys, runs, strict=True)
     ]
     size = f"{decoded.pixel_size_um:g}" if decoded.pixel_size_um else ""
     return Split(children, {"dim_order": decoded.dim_order, "scale": f"{zoom:g}", "pixel_size_um": size})
 
 
-async def _store(tools: Tools, frame: NDArray[Any], number: int) -> str:
-    path = tools.scratch / f"frame-{number}.npy"
-    await tools.compute(np.save, path, np.ascontiguousarray(frame))
+def _name(run: range) -> str:
+    return f"frame-{run[0]}" if len(run) == 1 else f"frames-{run[0]}-{run[-1]}"
+
+
+async def _store(tools: Tools, frames: NDArray[Any], run: range) -> str:
+    path = tools.scratch / f"{_name(run)}.npy"
+    await tools.compute(np.save, path, frames)
     try:
-        return await tools.save(path, f"frames/{number}.npy", "application/octet-stream")
+        return await tools.save(path, f"frames/{run.start}.npy", "application/octet-stream")
     finally:
         path.unlink()
 
 
 async def _gather(job: Job, tools: Tools, options: TrackingOptions, parts: Sequence[Job]) -> Outcome:
-    """Read the labels of all frames, link them, store the stack; a frame that failed is empty and is told."""
+    """Link the labels of all frames; frames that failed are empty and are told."""
     failures = {part.fields["original_name"]: _reason(part) for part in parts if part.status != states.DONE}
     if len(failures) == len(parts):
         told = {"failures": urlencode(failures, quote_via=quote)}
         return Failed(f"No frame could be segmented: {next(iter(failures.values()))}", told)
-    async with tools.stage("post-processing", 99):
-        first = next(part for part in parts if part.status == states.DONE)
-        shape = await tools.compute(_shape, await tools.fetch(first.fields["output_file_name"]))
-        stack = tools.labels((len(parts), *shape), "stack")
+    raw = await each((tools.fetch(part.fields["input_file_name"]) for part in parts), _AT_ONCE)
+    frames = await tools.compute(Frames, raw)
 
-        async def frame(number: int, part: Job) -> None:
-            if part.status == states.DONE:
-                path = await tools.fetch(part.fields["output_file_name"])
-                await tools.compute(_read_into, stack[number], path)
+    async def labels(part: Job, length: int) -> Read:
+        if part.status != states.DONE:
+            return functools.partial(np.zeros, (length, *frames[0].shape[1:]), np.int32)
+        return functools.partial(_labels, await tools.fetch(part.fields["output_file_name"]), length)
 
-        await each((frame(number, part) for number, part in enumerate(parts)), _FRAMES)
-    raw = await each((tools.fetch(part.fields["input_file_name"]) for part in parts), _FRAMES)
+    reads = await each((labels(*pair) for pair in zip(parts, frames.lengths, strict=True)), _AT_ONCE)
     pixel_size = float(job.fields.get("pixel_size_um") or 0) or None
     facts = {
         "failures": urlencode(failures, quote_via=quote),
         "total_jobs": str(len(parts)),
         "prediction_time": f"{sum(float(part.fields.get('prediction_time', '0')) for part in parts):.6f}",
     }
-    return await _linked(tools, options, stack, Frames(raw), pixel_size, facts)
+    return await _linked(tools, options, reads, frames, pixel_size, facts)
+
+
+def _labels(path: Path, length: int) -> NDArray[Any]:
+    labels = np.asarray(tifffile.imread(path))
+    return labels.reshape(length, *labels.shape[-2:])
 
 
 async def _link_segmented(tools: Tools, options: TrackingOptions, source: Path) -> Outcome:
     """Link a movie that came with its labels."""
     async with tools.stage("pre-processing", 5):
         found: Segmented = await tools.compute(read_trk, source, tools.scratch, tools.settings.limits.job_memory)
-        _check_length(found.labels.shape[0], tools)
-        stack = tools.labels(found.labels.shape, "stack")
-        await tools.compute(np.copyto, stack, found.labels)
-    return await _linked(tools, options, stack, found.raw[:, np.newaxis], None, {"dim_order": "BXY", "scale": "1"})
+        _check_length(len(found.labels), tools)
+    runs = [found.labels[first : first + _RUN] for first in range(0, len(found.labels), _RUN)]
+    reads = [functools.partial(np.asarray, run) for run in runs]
+    return await _linked(tools, options, reads, found.raw[:, np.newaxis], None, {"dim_order": "BXY", "scale": "1"})
 
 
 async def _linked(
     tools: Tools,
     options: TrackingOptions,
-    stack: NDArray[np.int32],
+    reads: Sequence[Read],
     image: NDArray[Any] | Frames,
     pixel_size_um: float | None,
     facts: Mapping[str, str],
 ) -> Outcome:
-    params = TrackingParams(
-        max_distance=options.max_distance,
-        division=options.division,
-        birth=options.birth,
-        death=options.death,
-        max_gap=options.max_gap,
-    )
-    target, lineage = tools.scratch / "tracked.tif", tools.scratch / "lineage.json"
-
-    tracker = Tracker(params)
-
-    def link() -> None:
-        for frame in stack:
-            frame[...] = tracker.add(frame.copy())  # the tracker keeps what it is given until the next frame
-        lineage.write_text(json.dumps(tracker.lineage()), "utf-8")
-        write_labels(target, stack, pixel_size_um=pixel_size_um, description={"axes": "TYX"})
-
-    async with tools.stage("post-processing", 99):
-        await tools.compute(link)
-    entries = [(f"{base_name(tools.job)}_feature_0.tif", target), ("lineage.json", lineage)]
+    """Link frame after frame, and meanwhile put those that are linked into the view."""
+    tracker = Tracker(TrackingParams(**options.model_dump(include={field.name for field in fields(TrackingParams)})))
+    stack = tools.labels((len(image), *image[0].shape[1:]), "stack")
     view = View(tools, image, axis="T", layers=["tracks"], pixel_size_um=pixel_size_um)
-    await each((view.labels(number, 0, frame) for number, frame in enumerate(stack)), _FRAMES)
-    view.tracks(tracker.lineage())
+    turn, linked = asyncio.Lock(), 0
+
+    async def link(read: Read) -> None:
+        nonlocal linked
+        async with turn:  # which is given in the order in which it was asked for
+            first = linked
+            linked += await tools.compute(_link, tracker, read, stack[first:])
+            last = linked
+        await view.labels(first, 0, stack[first:last])
+
+    target, lineage = tools.scratch / "tracked.tif", tools.scratch / "lineage.json"
+    async with tools.stage("post-processing", 99):
+        await each((link(read) for read in reads), _AT_ONCE)
+        view.tracks(tracker.lineage())
+        lineage.write_text(json.dumps(tracker.lineage()), "utf-8")
+        await tools.compute(_write, target, stack, pixel_size_um)
+    entries = [(f"{base_name(tools.job)}_feature_0.tif", target), ("lineage.json", lineage)]
     return await finish(tools, entries, view, facts)
+
+
+def _link(tracker: Tracker, read: Read, target: NDArray[np.int32]) -> int:
+    """Link the frames that are read, put their tracks to the beginning of the target, and return how many they are."""
+    labels = read()
+    for frame, tracks in zip(labels, target, strict=False):
+        tracks[...] = tracker.add(np.ascontiguousarray(frame, np.int32))
+    return len(labels)
+
+
+def _write(path: Path, stack: NDArray[np.int32], pixel_size_um: float | None) -> None:
+    write_labels(path, stack, pixel_size_um=pixel_size_um, description={"axes": "TYX"})
 
 
 def _check_length(frames: int, tools: Tools) -> None:
@@ -188,16 +211,3 @@ def _check_length(frames: int, tools: Tools) -> None:
 
 def _reason(part: Job) -> str:
     return part.fields.get("reason") or part.status
-
-
-def _shape(path: Path) -> tuple[int, ...]:
-    return _labels(path).shape
-
-
-def _read_into(target: NDArray[np.int32], path: Path) -> None:
-    target[...] = _labels(path)
-
-
-def _labels(path: Path) -> NDArray[Any]:
-    with zipfile.ZipFile(path) as result:
-        return np.asarray(tifffile.imread(io.BytesIO(result.read(result.namelist()[0]))))

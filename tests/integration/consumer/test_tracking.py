@@ -8,8 +8,13 @@ import tarfile
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from services.consumer.pipelines import segmentation, tracking
+from services.consumer.worker import Outcome
+from shared.errors import InvalidInput
+from shared.jobs import Job
 from tests.fixtures.consumer import Consumer, labels_of, tiff
 
 FRAMES, SIZE = 6, 128
@@ -51,6 +56,32 @@ async def test_a_movie_becomes_tracks_with_a_division(consumer: Consumer) -> Non
     job = await consumer.run("tracking", tiff(movie()[0], metadata={"axes": "TYX"}), "film.tif")
     check(await consumer.result(job))
     assert job.fields["total_jobs"] == str(FRAMES)
+
+
+async def test_a_long_movie_is_segmented_in_runs_of_frames(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "_PARTS", 2)
+    job = await consumer.run("tracking", tiff(movie()[0], metadata={"axes": "TYX"}), "film.tif")
+    check(await consumer.result(job))
+    assert job.fields["total_jobs"] == "2"
+
+
+async def test_frames_that_cannot_be_segmented_are_empty_and_told(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = segmentation._hand_over
+
+    async def broken(job: Job, *rest: Any) -> Outcome:
+        if job.fields["original_name"] == "frames-2-3":
+            raise InvalidInput("These two are out of focus.")
+        return await whole(job, *rest)
+
+    monkeypatch.setattr(tracking, "_PARTS", 3)
+    monkeypatch.setattr(segmentation, "_hand_over", broken)
+    job = await consumer.run("tracking", tiff(movie()[0], metadata={"axes": "TYX"}), "film.tif")
+    stack = labels_of((await consumer.result(job))["film_feature_0.tif"])
+    assert [bool(frame.any()) for frame in stack] == [True, True, False, False, True, True]
+    assert stack[1, 35, 30] == stack[4, 44, 30]
+    assert job.fields["failures"] == "frames-2-3=These%20two%20are%20out%20of%20focus."
 
 
 async def test_a_segmented_movie_is_linked_as_it_is(consumer: Consumer) -> None:
