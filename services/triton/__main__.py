@@ -35,7 +35,15 @@ def main() -> int:
 def _become_server(place: environment.Environment, options: argparse.Namespace) -> NoReturn:
     if options.watch_seconds:
         host = "127.0.0.1" if options.host == "0.0.0.0" else options.host  # noqa: S104 compared, not bound
-        watch.start(f"http://{host}:{options.http_port}", options.watch_seconds)
+        care = watch.Care(
+            server=f"http://{host}:{options.http_port}",
+            metrics=f"http://{host}:{options.metrics_port}/metrics",
+            every=options.watch_seconds,
+            hung=options.hung_seconds,
+            load=options.load_seconds,
+            process=os.getpid(),
+        )
+        watch.start(care)
     settings = environment.variables(place) | {"KIOSK_TRITON_THREADS": str(options.threads)}
     sys.stdout.flush()
     os.execve(place.server, command(place, options), settings)  # noqa: S606 the point of this module
@@ -74,6 +82,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="threads per inference; 0 lets ONNX Runtime choose")
     parser.add_argument("--grace", type=int, default=20, help="seconds for running requests at the end")
     parser.add_argument("--watch-seconds", type=float, default=5.0, help="how often to look for new models; 0: never")
+    parser.add_argument(
+        "--hung-seconds", type=float, default=180.0, help="a model that gets no further for so long is ended; 0: never"
+    )
+    parser.add_argument("--load-seconds", type=float, default=600.0, help="how long loading a model may take")
     parser.add_argument("--verbose", type=int, default=0, help="Triton's log verbosity")
     options = parser.parse_args()
     options.repository = options.repository or [str(MODELS)]

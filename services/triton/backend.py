@@ -54,7 +54,6 @@ class TritonPythonModel:
         self._card = dataclasses.replace(read_card(model, version), version=version)
         self._net = load_net(model / version, int(os.environ.get("KIOSK_TRITON_THREADS", "0")))
         self._predictor = Predictor(self._card, self._run)
-        self._spent = 0.0  # seconds of the network in the present call
         self._family = pb.MetricFamily(  # kept: a metric counts only as long as its family lives
             name="kiosk_network_seconds",
             description="Seconds in which the network itself ran, without what is done before and after it.",
@@ -94,20 +93,19 @@ class TritonPythonModel:
             tensors = [pb.Tensor("maps", maps[np.newaxis]), pb.Tensor("seconds", seconds)]
             _send(left.pop(place), pb.InferenceResponse(tensors))
 
-        self._spent = 0.0
         try:
             self._predictor([block for _, block in waiting], done)
         except Exception as error:  # noqa: BLE001  # whatever the network raises is told to those who wait for it
             for sender in left.values():
                 _send(sender, _failure(error))
-        self._seconds.increment(self._spent)
 
     def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         began = time.monotonic()
         try:
             return self._net(batch)
         finally:
-            self._spent += time.monotonic() - began
+            # At once and not with the whole batch: the watcher sees by it that a model works on.
+            self._seconds.increment(time.monotonic() - began)
 
     def _read(self, request: Any) -> Request:
         tensors = {name: pb.get_input_tensor_by_name(request, name) for name in (*BLOCKS, "window", "zoom")}

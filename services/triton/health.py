@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 SIDE = 32  # pixels, of the image that is predicted
@@ -19,20 +21,28 @@ TIMEOUT = 10.0  # seconds for one model
 
 
 class Unhealthy(Exception):
-    """The server or a model does not answer; ``broken`` if the model's process is dead and must be loaded again."""
+    """The server or a model does not work.
 
-    def __init__(self, sentence: str, *, broken: bool = False) -> None:
+    Attributes:
+        broken: the model's process is dead, and must be loaded again.
+        silent: the model gave no answer in time; it may be busy, or it hangs.
+    """
+
+    def __init__(self, sentence: str, *, broken: bool = False, silent: bool = False) -> None:
         super().__init__(sentence)
-        self.broken = broken
+        self.broken, self.silent = broken, silent
 
 
 def check_server(server: str, timeout: float = TIMEOUT) -> list[str]:
-    """Let every loaded model of ``server`` infer; returns their names. Raises Unhealthy for the first that does not."""
+    """Let every loaded model of ``server`` infer, all at once; returns their names. Raises Unhealthy if one does not.
+
+    ``timeout`` (s) holds for the list of models and then for all of them together.
+    """
     names = loaded(server, timeout)
     if not names:
         raise Unhealthy(f"The Triton server {server} has no model loaded.")
-    for name in names:
-        check_model(server, name, timeout)
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: check_model(server, name, timeout), names))
     return names
 
 
@@ -50,10 +60,11 @@ def check_model(server: str, name: str, timeout: float = TIMEOUT) -> None:
 
     A server under load may have no time for this one: it is healthy all the same if it answered others meanwhile.
     """
-    before = None
+    before, until = None, time.monotonic() + timeout
     try:
-        before = _answered(server, name, timeout)
-        call(server, f"models/{name}/infer", _small_request(_channels(server, name, timeout)), timeout)
+        before = answered(server, name, timeout)
+        request = _small_request(_channels(server, name, timeout))
+        call(server, f"models/{name}/infer", request, max(0.1, until - time.monotonic()))
     except urllib.error.HTTPError as error:
         reason = _reason(error)
         if "unexpected inference input" in reason:
@@ -61,7 +72,7 @@ def check_model(server: str, name: str, timeout: float = TIMEOUT) -> None:
         raise Unhealthy(f"The model {name} fails: {reason}", broken="tub process" in reason) from error
     except OSError as error:
         if before is None or not _moves(server, name, timeout, before):
-            raise Unhealthy(f"The model {name} gave no answer within {timeout:g} s: {error}") from error
+            raise Unhealthy(f"The model {name} gave no answer within {timeout:g} s: {error}", silent=True) from error
 
 
 def call(server: str, path: str, body: Any = None, timeout: float = TIMEOUT) -> Any:
@@ -89,14 +100,15 @@ def _small_request(channels: int) -> dict[str, Any]:
     return {"inputs": inputs, "outputs": [{"name": "maps"}]}
 
 
-def _answered(server: str, name: str, timeout: float) -> int:
+def answered(server: str, name: str, timeout: float = TIMEOUT) -> int:
+    """How many requests a model has answered; those of a batch are counted when all of it is done."""
     stats = call(server, f"models/{name}/stats", None, timeout)["model_stats"]
     return sum(int(each["inference_stats"]["success"]["count"]) for each in stats)
 
 
 def _moves(server: str, name: str, timeout: float, before: int) -> bool:
     try:
-        return _answered(server, name, timeout) > before
+        return answered(server, name, timeout) > before + 1  # one may be our own question for the channels
     except OSError:
         return False
 

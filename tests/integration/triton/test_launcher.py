@@ -84,6 +84,67 @@ def test_a_killed_model_process_is_noticed_by_inference_and_mended_by_the_watche
     assert "is loaded again" in watched.log.read_text()
 
 
+@pytest.fixture(scope="module")
+def moody(
+    triton_environment: environment.Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Triton, Path]]:
+    """A server whose network does what the file says: `hang` for ever, or be `slow` (1 s a tile); hung means 2 s."""
+    folder = tmp_path_factory.mktemp("moody")
+    mood, repository = folder / "mood", copy_models(folder / "models", "Standin")
+    mood.write_text("well")
+    net = repository / "Standin" / "1" / "net.py"
+    waits = (
+        f"        mood = Path({str(mood)!r})\n"
+        '        while mood.read_text() == "hang":\n            time.sleep(0.02)\n'
+        '        time.sleep(1.0 * (mood.read_text() == "slow"))\n'
+    )
+    net.write_text(net.read_text().replace("        return batch\n", f"{waits}        return batch\n"))
+    with running_triton(repository, folder / "log", "--watch-seconds", "0.2", "--hung-seconds", "2") as server:
+        yield server, mood
+
+
+def test_a_stopped_model_process_is_replaced_and_does_not_stay(watched: Triton) -> None:
+    until(lambda: sound(watched), "A sound server", watched.log)
+    before = watched.stubs("Standin")
+    for each in before:
+        os.kill(each, signal.SIGSTOP)
+    until(lambda: bool(set(watched.stubs("Standin")) - set(before)), "A new model process", watched.log)
+    until(lambda: sound(watched), "Inference again", watched.log)
+    assert not set(watched.stubs("Standin")) & set(before), "it would keep its memory"
+
+
+async def test_a_model_that_is_slow_is_left_alone_and_one_that_hangs_is_loaded_again(
+    moody: tuple[Triton, Path],
+) -> None:
+    server, mood = moody
+    before = server.stubs("Standin")
+    client = open_model_server(server.url)
+    try:
+        mood.write_text("slow")
+        # Six tiles in one request: nothing is answered for six seconds, three times what counts as hung.
+        block, window = np.full((512, 6 * 440, 1), 200, np.uint8), np.array([[0, 255]], np.float32)
+        began = time.monotonic()
+        maps = await client.predict("Standin", "1", block, window, 1.0, timeout=90)
+        assert time.monotonic() - began > 6
+        assert maps.any()
+        assert server.stubs("Standin") == before
+        mood.write_text("hang")
+        until(lambda: "has answered nothing for 2 s" in server.log.read_text(), "The report", server.log)
+        mood.write_text("well")
+        until(lambda: bool(set(server.stubs("Standin")) - set(before)), "A new model process", server.log)
+        until(lambda: sound(server), "Inference again", server.log)
+        assert server.process.poll() is None
+    finally:
+        await client.aclose()
+
+
+def test_a_server_whose_model_hangs_again_is_ended(moody: tuple[Triton, Path]) -> None:
+    server, mood = moody
+    mood.write_text("hang")
+    until(lambda: "loading it again did not help" in server.log.read_text(), "The second report", server.log)
+    server.process.wait(PATIENCE)
+
+
 async def test_a_new_version_is_served_without_a_restart_and_both_can_be_named(watched: Triton, tmp_path: Path) -> None:
     model, staged = watched.repository / "Standin", tmp_path / "staged"
     shutil.copytree(model / "1", staged)
