@@ -46,9 +46,12 @@ Whatever is not here is denied. `outside` and `apiserver` are addresses beyond t
 {{- if and $values.logging.enabled (not $values.logging.namespace) }}
 - {from: [logging], to: outside, ports: [{{ $values.logging.port }}]}
 {{- end }}
-{{- if and $values.autoscaler.enabled $values.autoscaler.keda.enabled }}
-- {from: [anywhere], to: autoscaler, ports: [6000]}
-{{- end }}
+{{- end -}}
+
+{{/* Whether a Prometheus that is not the release's own comes for the metrics: true or nothing. */}}
+{{- define "cellkiosk.scrapedFromOutside" -}}
+{{- $values := .Values.observability -}}
+{{- if or (not $values.enabled) (not $values.prometheus.enabled) $values.operator.enabled }}true{{ end -}}
 {{- end -}}
 
 {{- define "cellkiosk.ports" -}}

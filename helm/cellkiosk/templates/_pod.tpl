@@ -1,12 +1,14 @@
 {{/* What the pods of all components have in common. */}}
 
-{{/* Pod Security "restricted": (uid) */}}
+{{/* Pod Security "restricted": ($) */}}
 {{- define "cellkiosk.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
+{{- with .Values.podSecurity.user }}
+runAsUser: {{ int . }}
+runAsGroup: {{ int . }}
+fsGroup: {{ int . }}
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
@@ -18,7 +20,7 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* Start of a pod's spec: (dict top account token priority uid grace selector tolerations) */}}
+{{/* Start of a pod's spec: (dict top account token priority grace selector tolerations) */}}
 {{- define "cellkiosk.podSpec" -}}
 serviceAccountName: {{ .account }}
 automountServiceAccountToken: {{ .token | default false }}
@@ -33,7 +35,7 @@ terminationGracePeriodSeconds: {{ .grace }}
 priorityClassName: {{ . }}
 {{- end }}
 securityContext:
-  {{- include "cellkiosk.podSecurity" (.uid | default 10001) | nindent 2 }}
+  {{- include "cellkiosk.podSecurity" .top | nindent 2 }}
 {{- with .top.Values.images.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
@@ -141,6 +143,32 @@ prometheus.io/path: /metrics
 - name: storage
   persistentVolumeClaim:
     claimName: {{ .Values.storage.volume.existingClaim | default (printf "%s-storage" (include "cellkiosk.name" .)) }}
+{{- end }}
+{{- end -}}
+
+{{/* The price list of one's own, where there is one: its variable, its mount, its volume, and a mark of its text. */}}
+{{- define "cellkiosk.pricesEnv" -}}
+{{- if .Values.priceList }}
+- {name: KIOSK_PRICES, value: /prices/own.csv}
+{{- end }}
+{{- end -}}
+
+{{- define "cellkiosk.pricesMount" -}}
+{{- if .Values.priceList }}
+- {name: prices, mountPath: /prices, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "cellkiosk.pricesVolume" -}}
+{{- if .Values.priceList }}
+- name: prices
+  configMap: {name: {{ include "cellkiosk.name" . }}-prices}
+{{- end }}
+{{- end -}}
+
+{{- define "cellkiosk.pricesMark" -}}
+{{- with .Values.priceList }}
+checksum/prices: {{ sha256sum . }}
 {{- end }}
 {{- end -}}
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-from shared.errors import InvalidInput
-
-PRICES = Path(__file__).parent / "prices"
 
 
 @dataclass(frozen=True)
@@ -49,18 +43,3 @@ class ClusterModel:
     def cold(self) -> float:
         """Median s from the wish for a replica to its working, on a new node."""
         return self.boot + self.start
-
-
-def prices(name: str = "2019-06") -> dict[str, tuple[float, float]]:
-    """Return a price list: type of machine or GPU to (on demand, preemptible), in US dollars an hour.
-
-    Raises:
-        InvalidInput: there is no such list.
-    """
-    path = PRICES / f"{name}.csv"
-    if not path.exists():
-        known = ", ".join(sorted(found.stem for found in PRICES.glob("*.csv")))
-        raise InvalidInput(f"There is no price list {name!r}; there are: {known}.")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(line for line in file if not line.startswith("#"))
-        return {row["type"]: (float(row["on_demand"]), float(row["preemptible"])) for row in rows}

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from services.autoscaler.simulate import arrivals, published, report
 from services.autoscaler.simulate.arrivals import DAY, Seconds, Workload
-from services.autoscaler.simulate.cluster import ClusterModel, prices
+from services.autoscaler.simulate.cluster import ClusterModel
 from services.autoscaler.simulate.compare import NAMES, compare
 from services.autoscaler.targets import Target
+from shared.costs.prices import load
 from shared.errors import InvalidInput, KioskError
 
 _KINDS = ("day", "bursts", "constant", "batch", "trace")
@@ -86,11 +87,7 @@ def _arrivals(options: argparse.Namespace, duration: float, random: np.random.Ge
 
 
 def _cluster(options: argparse.Namespace) -> ClusterModel:
-    listed = prices(options.prices)
-    for wanted in (options.machine, options.gpu):
-        if wanted not in listed:
-            raise InvalidInput(f"{wanted!r} is not in the price list; there are: {', '.join(listed)}.")
-    column = 1 if options.preemptible else 0
+    price = options.price or load(options.prices).hour(options.machine, options.gpu, spot=options.preemptible)
     return ClusterModel(
         boot=options.boot,
         boot_spread=options.boot_spread,
@@ -98,7 +95,7 @@ def _cluster(options: argparse.Namespace) -> ClusterModel:
         linger=options.linger,
         slots=options.slots,
         preempted=options.preempted_per_hour,
-        price=options.price or listed[options.machine][column] + listed[options.gpu][column],
+        price=price,
     )
 
 
@@ -151,9 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--linger", type=_number, default=600.0, help="s that the cluster keeps an empty node (10 min is usual)")
     add("--slots", type=_count, default=1, help="jobs that a replica works on at once")
     add("--preempted-per-hour", type=_number, default=0.0, help="how often a node is taken away")
-    add("--prices", default="2019-06", help="price list")
+    add("--prices", default="", help="price list: a date or a file (KIOSK_PRICES, else 2019-06)")
     add("--machine", default="n1-highmem-2", help="machine type of a node, from the price list")
-    add("--gpu", default="nvidia-tesla-t4", help="GPU of a node, from the price list")
+    add("--gpu", default="nvidia-tesla-t4", help="GPU of a node, from the price list; empty: none")
     add("--preemptible", action="store_true", help="take the preemptible prices")
     add("--price", type=_positive, help="money for one node and hour, instead of the price list's")
     add("--policies", default="all", help=f"of {', '.join(NAMES)}; ours is always run")

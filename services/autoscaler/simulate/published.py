@@ -14,18 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.autoscaler.simulate.arrivals import Workload
-from services.autoscaler.simulate.cluster import ClusterModel, prices
+from services.autoscaler.simulate.cluster import ClusterModel
 from services.autoscaler.simulate.engine import Outcome, Policy, Simulation
 from services.autoscaler.simulate.policies import Fixed, Ours
 from services.autoscaler.targets import Target
+from shared.costs.prices import Prices, load
 
 IMAGES, IN_ZIP, GPUS, RATE = 1_000_000, 100, 8, 6.3
 PIXELS = 1280 * 1080
 #: Published figures that the arithmetic has to arrive at.
 HOURS, MONEY = 5.5, 250.0
-#: GB of one file in storage, and prices per GB and per operation of that time (see prices/2019-06.csv).
-_FILE_GB, _BETWEEN_ZONES, _STORAGE_MONTH = 0.0015, 0.01, 0.026
-_CLASS_A, _CLASS_B = 0.05 / 10_000, 0.004 / 10_000
+#: GB of one file in storage.
+_FILE_GB = 0.0015
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,14 @@ class Bill:
         return self.gpu_nodes + self.cpu_nodes + self.traffic + self.storage
 
 
+def prices() -> Prices:
+    """Return the prices of that time."""
+    return load("2019-06")
+
+
 def node_price() -> float:
     """Return US$ an hour of a GPU node."""
-    listed = prices()
-    return listed["n1-highmem-2"][0] + listed["nvidia-tesla-t4"][0]
+    return prices().hour("n1-highmem-2", "nvidia-tesla-t4")
 
 
 def old_setup() -> Setup:
@@ -112,15 +116,15 @@ def ours(setup: Setup) -> tuple[Outcome, Bill]:
 
 def bill(setup: Setup, outcome: Outcome) -> Bill:
     """Return what an outcome costs at the prices of that time."""
-    hours = outcome.empty_at / 3600
-    consumer = prices()["n1-standard-1"][0]
-    stored = IMAGES * _FILE_GB * _STORAGE_MONTH * hours / (30 * 24)
-    operations = IMAGES / IN_ZIP * _CLASS_A + IMAGES * _CLASS_B
+    hours, listed = outcome.empty_at / 3600, prices()
+    stored = IMAGES * _FILE_GB * listed.of("storage", "gb-month") * hours / (30 * 24)
+    read, written = listed.of("storage", "class-b"), listed.of("storage", "class-a")  # for 10,000
+    operations = (IMAGES / IN_ZIP * written + IMAGES * read) / 10_000
     return Bill(
         hours=hours,
         gpu_nodes=outcome.node_hours * setup.cluster.price,
-        cpu_nodes=setup.consumers * GPUS * consumer * hours,
-        traffic=IMAGES * setup.megabytes / 1000 * setup.crossing * _BETWEEN_ZONES,
+        cpu_nodes=setup.consumers * GPUS * listed.hour("n1-standard-1") * hours,
+        traffic=IMAGES * setup.megabytes / 1000 * setup.crossing * listed.of("network", "zone"),
         storage=stored + operations,
     )
 

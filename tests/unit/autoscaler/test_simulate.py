@@ -11,7 +11,7 @@ import pytest
 from services.autoscaler.simulate import arrivals, published
 from services.autoscaler.simulate.arrivals import DAY, Workload
 from services.autoscaler.simulate.clairvoyant import least_node_hours
-from services.autoscaler.simulate.cluster import ClusterModel, prices
+from services.autoscaler.simulate.cluster import ClusterModel
 from services.autoscaler.simulate.command import main
 from services.autoscaler.simulate.compare import compare
 from services.autoscaler.simulate.engine import Change, Simulation
@@ -138,8 +138,18 @@ def test_two_simulated_hours_of_noise_neither_flap_nor_lose() -> None:
     assert outcome.sizes[:, 1].max() <= 50
 
 
-def test_price_lists_are_read() -> None:
-    assert prices()["nvidia-tesla-t4"] == (0.95, 0.29)
+def test_a_price_list_of_ones_own_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("kind,type,on_demand,spot\nmachine,ours,36000,18000\n")
+    monkeypatch.setenv("KIOSK_PRICES", str(mine))
+    options = ["--jobs", "10", "--hours", "1", "--policies", "old", "--machine", "ours", "--gpu", "", "--json"]
+    assert main([*options, str(tmp_path / "full.json")]) == 0
+    assert main([*options, str(tmp_path / "spot.json"), "--preemptible"]) == 0
+    full, spot = (json.loads((tmp_path / f"{name}.json").read_text())["policies"][0] for name in ("full", "spot"))
+    assert full["money"] == pytest.approx(36000 * full["gpu_hours"])
+    assert spot["money"] == pytest.approx(full["money"] / 2)
 
 
 def test_the_command_prints_plots_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +177,7 @@ def test_the_command_reads_measured_files(tmp_path: Path, capsys: pytest.Capture
     [
         (["--arrivals", "trace"], "--trace FILE"),
         (["--policies", "magic"], "no policy 'magic'"),
-        (["--gpu", "abacus"], "'abacus' is not in the price list"),
+        (["--gpu", "abacus"], "no price for the gpu 'abacus'"),
         (["--prices", "1999"], "no price list '1999'"),
         (["--target", "{"], "target cannot be simulated"),
         (["--target", '{"min_replicas": 9, "max_replicas": 2}'], "min_replicas is 9"),

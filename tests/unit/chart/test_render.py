@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 import structlog
 import yaml
 
+from shared.costs import prices
 from tests.fixtures.helm import CASES, CHART, of_kind, pod_specs, rendered, run_helm, template, validate
 
 OLDEST, NEWEST = "1.25", "1.37"
-#: Kinds of others (Prometheus operator, Gateway API, KEDA) have no schema in Kubernetes itself.
-FOREIGN = ("monitoring.coreos.com/", "gateway.networking.k8s.io/", "keda.sh/")
+#: Kinds of others (Prometheus operator, Gateway API, KEDA, GKE) have no schema in Kubernetes itself.
+FOREIGN = ("monitoring.coreos.com/", "gateway.networking.k8s.io/", "keda.sh/", "cloud.google.com/")
 
 
 def test_lint_is_clean() -> None:
@@ -200,6 +202,73 @@ def test_triton_gets_the_time_that_it_may_take_to_start() -> None:
     spec = pod_specs(template("--set", "triton.startSeconds=123", case="kind"))["Deployment/kiosk-cellkiosk-triton"]
     probe = spec["containers"][0]["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] == 125
+
+
+def test_a_model_server_that_hangs_is_found_within_the_time_given() -> None:
+    spec = pod_specs(template("--set", "triton.hungSeconds=77", case="kind"))["Deployment/kiosk-cellkiosk-triton"]
+    assert "--hung-seconds=77" in spec["containers"][0]["args"]
+
+
+READS_PRICES = {f"Deployment/kiosk-cellkiosk-{name}" for name in ("frontend", "console", "benchmark")}
+
+
+def test_a_price_list_of_ones_own_is_mounted_where_money_is_told(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("# date: 2026-01-15\r\nkind,type,on_demand,spot\r\nmachine,ours,0.25,0.05\r\n")
+    objects = template("--set-file", f"priceList={mine}", case="kind")
+    (held,) = (each["data"]["own.csv"] for each in of_kind(objects, "ConfigMap") if "own.csv" in each.get("data", {}))
+    (tmp_path / "own.csv").write_text(held)
+    assert prices.load(str(tmp_path / "own.csv")).hour("ours") == 0.25
+    found = {}
+    for name, spec in pod_specs(objects).items():
+        env = {each["name"]: each.get("value") for each in spec["containers"][0].get("env", [])}
+        mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0].get("volumeMounts", [])}
+        if "KIOSK_PRICES" in env:
+            found[name] = env["KIOSK_PRICES"].startswith(mounts["prices"])
+            assert {"name": "prices", "configMap": {"name": "kiosk-cellkiosk-prices"}} in spec["volumes"]
+    assert found == dict.fromkeys(READS_PRICES, True)
+
+
+def test_without_one_the_bundled_list_is_used_and_other_texts_are_refused() -> None:
+    assert "KIOSK_PRICES" not in str(rendered("kind"))
+    done = run_helm("template", "kiosk", str(CHART), "--set", "priceList=prices.csv", check=False)
+    assert "priceList" in done.stderr
+
+
+def test_an_ingress_lets_large_files_and_long_streams_pass_unless_told_otherwise() -> None:
+    key = "nginx.ingress.kubernetes.io/proxy-"
+    (ingress,) = of_kind(rendered("gke"), "Ingress")
+    assert ingress["metadata"]["annotations"][f"{key}body-size"] == "0"
+    assert ingress["metadata"]["annotations"]["cert-manager.io/cluster-issuer"] == "letsencrypt"
+    words = ["--set-string", f"frontend.ingress.annotations.{key.replace('.', chr(92) + '.')}body-size=9m"]
+    (ingress,) = of_kind(template(*words, case="gke"), "Ingress")
+    assert ingress["metadata"]["annotations"][f"{key}body-size"] == "9m"
+
+
+def test_the_cluster_may_choose_the_user() -> None:
+    objects = template("--set", "podSecurity.user=null", case="kind")
+    for name, spec in pod_specs(objects).items():
+        assert spec["securityContext"].keys() == {"runAsNonRoot", "seccompProfile"}, name
+
+
+def test_only_keda_may_ask_the_external_scaler() -> None:
+    policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("keda"), "NetworkPolicy")}
+    (rule,) = (r for r in policies["kiosk-cellkiosk-autoscaler"]["ingress"] if r["ports"][0]["port"] == 6000)
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}]
+
+
+def test_the_chart_names_all_its_images() -> None:
+    """Artifact Hub scans those that the annotation lists; each is of one version, and none is called latest."""
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    named = {each["image"] for each in yaml.safe_load(annotations["artifacthub.io/images"])}
+    specs = pod_specs(rendered("everything")).values()  # where one image is given by its digest
+    used = {
+        container["image"].replace(f"@sha256:{'0' * 64}", ":0.1.0")
+        for spec in specs
+        for container in spec["containers"]
+    }
+    assert named == used
+    assert all(re.search(r":v?[0-9a-f]{40}$|:v?\d+\.\d+\.\d+", image) for image in named)
 
 
 def test_a_model_server_beside_a_consumer_is_still_looked_at() -> None:

@@ -188,6 +188,7 @@ OBJECTS = {
     "parentRefs": "name",
     "frontendFrom": "key",
     "schedule": "timezone",
+    "extraObjects": "kind",
 }
 #: Read only together with another choice; the case in which each is rendered is named there.
 BASES: list[tuple[str, dict[str, Any]]] = [

@@ -42,6 +42,10 @@ spec:
       labels:
         {{- include "cellkiosk.labels" (list $top "console") | nindent 8 }}
         cellkiosk/part: {{ .what }}
+      {{- with include "cellkiosk.pricesMark" $top | trim }}
+      annotations:
+        {{- . | nindent 8 }}
+      {{- end }}
     spec:
       {{- include "cellkiosk.podSpec" (dict "top" $top "account" (printf "%s-console" (include "cellkiosk.name" $top)) "priority" "working" "grace" (add (ceil $top.Values.settings.grace | int) 5) "selector" $values.nodeSelector "tolerations" $values.tolerations) | nindent 6 }}
       containers:
@@ -62,6 +66,7 @@ spec:
             - name: KIOSK_PROMETHEUS
               value: http://{{ include "cellkiosk.name" $top }}-prometheus.{{ $top.Release.Namespace }}.svc:9090
             {{- end }}
+            {{- include "cellkiosk.pricesEnv" $top | trim | nindent 12 }}
             {{- with .env }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -72,7 +77,9 @@ spec:
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
             {{- include "cellkiosk.storageMount" $top | trim | nindent 12 }}
+            {{- include "cellkiosk.pricesMount" $top | trim | nindent 12 }}
       volumes:
         - {name: tmp, emptyDir: {}}
         {{- include "cellkiosk.storageVolume" $top | trim | nindent 8 }}
+        {{- include "cellkiosk.pricesVolume" $top | trim | nindent 8 }}
 {{- end -}}

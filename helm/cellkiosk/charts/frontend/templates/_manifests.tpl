@@ -23,6 +23,7 @@ spec:
       annotations:
         kubectl.kubernetes.io/default-container: frontend
         {{- include "cellkiosk.scrape" (list . "9090") | nindent 8 }}
+        {{- include "cellkiosk.pricesMark" . | nindent 8 }}
     spec:
       {{- include "cellkiosk.podSpec" (dict "top" . "account" $name "priority" "serving" "grace" (include "frontend.grace" . | int) "selector" $values.nodeSelector "tolerations" $values.tolerations) | nindent 6 }}
       {{- include "cellkiosk.spread" (list . "frontend") | nindent 6 }}
@@ -37,6 +38,7 @@ spec:
             - {name: KIOSK_PORT, value: "8080"}
             - name: KIOSK_PUBLIC_URL
               value: {{ include "cellkiosk.publicUrl" . | quote }}
+            {{- include "cellkiosk.pricesEnv" . | trim | nindent 12 }}
             {{- with $values.existingSecret }}
             - name: KIOSK_AUTH__SECRET
               valueFrom: {secretKeyRef: {name: {{ . }}, key: auth-secret, optional: true}}
@@ -60,9 +62,11 @@ spec:
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
             {{- include "cellkiosk.storageMount" . | trim | nindent 12 }}
+            {{- include "cellkiosk.pricesMount" . | trim | nindent 12 }}
       volumes:
         - {name: tmp, emptyDir: {}}
         {{- include "cellkiosk.storageVolume" . | trim | nindent 8 }}
+        {{- include "cellkiosk.pricesVolume" . | trim | nindent 8 }}
 ---
 apiVersion: v1
 kind: Service
@@ -117,10 +121,14 @@ apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata:
   {{- include "cellkiosk.metadata" (list $top "frontend" .name) | nindent 2 }}
-  {{- with $values.ingress.annotations }}
   annotations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+    {{- /* Without these ingress-nginx refuses a file of more than 1 MB, and cuts streams that are silent for a minute. */}}
+    {{- $nginx := dict "proxy-body-size" "0" "proxy-request-buffering" "off" "proxy-buffering" "off" "proxy-read-timeout" "3600" }}
+    {{- $annotations := deepCopy $values.ingress.annotations }}
+    {{- range $key, $value := $nginx }}
+    {{- $annotations = merge $annotations (dict (printf "nginx.ingress.kubernetes.io/%s" $key) $value) }}
+    {{- end }}
+    {{- toYaml $annotations | nindent 4 }}
 spec:
   {{- with $values.ingress.className }}
   ingressClassName: {{ . }}

@@ -83,6 +83,9 @@ spec:
     - metadata: {name: data}
       spec:
         accessModes: [ReadWriteOnce]
+        {{- with $values.storageClassName }}
+        storageClassName: {{ . }}
+        {{- end }}
         resources: {requests: {storage: {{ $values.size }}}}
   {{- end }}
 ---

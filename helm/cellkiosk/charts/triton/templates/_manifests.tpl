@@ -74,6 +74,8 @@ spec:
     - --threads={{ $values.threads }}
     - --grace={{ $values.graceSeconds }}
     - --watch-seconds={{ $values.watchSeconds }}
+    - --hung-seconds={{ $values.hungSeconds }}
+    - --load-seconds={{ $values.startSeconds }}
     - --verbose={{ $values.verbose }}
   ports:
     - {name: grpc, containerPort: 8001, protocol: TCP}
@@ -84,6 +86,8 @@ spec:
     periodSeconds: 5
     failureThreshold: {{ div (add $values.startSeconds 4) 5 }}
   livenessProbe:
+    # Whether the server itself answers; that its models do is looked after by the watcher beside it (hungSeconds), which
+    # knows a busy one from one that hangs.
     httpGet: {path: /v2/health/live, port: http}
     periodSeconds: 10
     timeoutSeconds: 10
@@ -92,7 +96,7 @@ spec:
     # Triton calls a model ready whose process has died, so each model is made to predict a small image.
     exec: {command: [python, -m, services.triton.health, --server, "http://127.0.0.1:8000"]}
     periodSeconds: 15
-    timeoutSeconds: 12
+    timeoutSeconds: 15
     failureThreshold: 2
   resources:
     {{- $resources := deepCopy $values.resources }}
