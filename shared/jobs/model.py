@@ -102,6 +102,8 @@ RESERVED_FIELDS = frozenset(
         "parent",
         "part",
         "revived_from",
+        "found_by_split",
+        "found_by_end",
     }
 )
 

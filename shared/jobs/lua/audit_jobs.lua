@@ -133,7 +133,7 @@ local function check(id)
   if check_parent(id, f[1]) then
     leave_queue(id, kind, f[2])
     call('ZREM', P .. 'leases:' .. kind, id)
-    write_facts(id, {'reason', 'Its parent is gone.', 'finished_at', stamp(), 'failures', ''})
+    write_facts(id, {'reason', 'Its parent is gone.', 'finished_at', stamp(), 'failures', ''}, 'found_by_end')
     move(id, f[1], 'canceled', by)
   end
 end

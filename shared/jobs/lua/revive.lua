@@ -7,15 +7,15 @@ local all = call('HGETALL', job_key(old))
 local f, fields = {}, {}
 for i = 1, #all, 2 do f[all[i]] = all[i + 1] end
 if not (f.status == 'failed' or f.status == 'canceled') or f.parent or call('ZSCORE', P .. 'expiry', old) == '0' then return '' end
-local own = {status = true, updated_at = true, updated_by = true, progress = true, attempt = true, losses = true, created_at = true,
-  created_ms = true, dim_order = true, scale = true, predict_retries = true, view_file_name = true, preview_file_name = true,
-  finished_at = true, failures = true, reason = true, total_jobs = true, idempotency_key = true, revived_from = true, stored_as = true,
-  gpu_seconds = true, cpu_seconds = true, bytes_in = true, bytes_out = true, used_until_split = true, skipped = true, pixel_size_um = true}
+-- What the scripts write themselves, and what attempts found out, whatever the job type calls it; all else was given.
+local own = {status = true, updated_at = true, updated_by = true, progress = true, attempt = true, losses = true,
+  created_at = true, created_ms = true, finished_at = true, failures = true, idempotency_key = true, revived_from = true,
+  stored_as = true, found_by_split = true, found_by_end = true}
+for _, list in ipairs({f.found_by_split or '[]', f.found_by_end or '[]'}) do
+  for _, name in ipairs(cjson.decode(list)) do own[name] = true end
+end
 for name, value in pairs(f) do
-  if not own[name] and not string.find(name, '_time$') and not string.find(name, '^output_') then
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
+  if not own[name] then add(fields, name, value) end
 end
 call('HSET', job_key(id), 'status', 'new', 'created_at', stamp(), 'created_ms', NOW, 'updated_at', stamp(), 'updated_by', 'revive', 'progress', '0',
   'attempt', '0', 'losses', '0', 'revived_from', old, unpack(fields))

@@ -14,8 +14,7 @@ if call('EXISTS', children) == 1 then return -2 end
 local n_facts = tonumber(ARGV[5])
 local at = 6 + 2 * n_facts
 local total = tonumber(ARGV[at])
-write_facts(id, {unpack(ARGV, 6, at - 1)})
-write_facts(id, {'total_jobs', tostring(total)})
+write_facts(id, {'total_jobs', tostring(total), unpack(ARGV, 6, at - 1)}, 'found_by_split')
 call('SET', P .. 'open:' .. id, total)
 leave_lease(id, type_of(id), worker)
 move(id, f[1], 'waiting', worker, 'progress', '0')

@@ -23,7 +23,8 @@ class ModelJob:
     uses: tuple[str, ...] = ()
     key: str = ""
     parent: str = ""
-    facts: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
     status: str = states.NEW
     attempt: int = 0
     losses: int = 0
@@ -39,6 +40,13 @@ class ModelJob:
     @property
     def type(self) -> str:
         return type_of(self.id)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return self.found | self.given
+
+    def finds(self, facts: Mapping[str, str]) -> None:
+        self.found = {**facts, **self.found}
 
 
 class Model:
@@ -115,13 +123,13 @@ class Model:
         self._finish(job, states.DONE, facts, worker)
         return True
 
-    def fail(self, held: Held, reason: str, again: int | None, worker: str) -> str:
+    def fail(self, held: Held, reason: str, again: int | None, worker: str, facts: Mapping[str, str]) -> str:
         job = self.current(held)
         if job is None:
             return ""
         if again is not None:
             return self._lose(job, worker, again)
-        self._finish(job, states.FAILED, {"reason": reason}, worker)
+        self._finish(job, states.FAILED, {"reason": reason, **facts}, worker)
         return "failed"
 
     def release(self, held: Sequence[Held]) -> int:
@@ -134,14 +142,14 @@ class Model:
                 self._enqueue(job, front=True)
         return released
 
-    def split(self, held: Held, kinds: Sequence[str]) -> int:
+    def split(self, held: Held, kinds: Sequence[str], facts: Mapping[str, str]) -> int:
         job = self.current(held)
         if job is None:
             return -1
         if job.children:
             return -2
         job.status = states.WAITING
-        job.facts.setdefault("total_jobs", str(len(kinds)))
+        job.finds({"total_jobs": str(len(kinds)), **facts})
         number = job.id.partition(":")[2]
         for part, kind in enumerate(kinds, 1):
             child = ModelJob(f"{kind}:{number}.{part}", job.owner, job.priority, job.max_attempts, parent=job.id)
@@ -213,9 +221,9 @@ class Model:
         if old is None or old.status not in {states.FAILED, states.CANCELED} or old.parent or old.began_forgetting:
             return False
         self.dead.get(old.type, set()).discard(job_id)
-        own = {"reason", "total_jobs"}
-        facts = {name: text for name, text in old.facts.items() if name not in own and not name.startswith("output_")}
-        self.submit(ModelJob(fresh, old.owner, old.priority, old.max_attempts, old.retention, old.uses, facts=facts))
+        self.submit(
+            ModelJob(fresh, old.owner, old.priority, old.max_attempts, old.retention, old.uses, given=dict(old.given))
+        )
         return True
 
     def promote(self, kind: str) -> None:
@@ -272,8 +280,7 @@ class Model:
         if was == states.NEW:
             job.due = None
             self._leave(job)
-        for name, value in facts.items():
-            job.facts.setdefault(name, value)
+        job.finds(facts)
         if job.parent:
             self._child_finished(self.jobs[job.parent])
             return

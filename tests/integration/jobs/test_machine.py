@@ -37,7 +37,8 @@ LEASE = 15_000
 
 workers = st.sampled_from(WORKERS)
 kinds = st.lists(st.sampled_from(KINDS), min_size=1, max_size=2, unique=True)
-facts = st.dictionaries(st.sampled_from(["found", "output_url", "original_name"]), st.text(max_size=8), max_size=3)
+FACTS = ["found", "output_url", "original_name"]
+facts = st.dictionaries(st.sampled_from(FACTS), st.text(max_size=8), max_size=3)
 picks = st.integers(0, 10_000)
 
 
@@ -111,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         assert (answer.id, answer.created) == ((before.id, False) if before else (new.id, True))
         if before is None:
             assert not set(uses) & self.model.doomed
-            job = ModelJob(new.id, owner, priority, most, retention, uses, key, facts=dict(known))
+            job = ModelJob(new.id, owner, priority, most, retention, uses, key, given=dict(known))
             self.model.submit(job)
 
     @rule(pick=picks)
@@ -164,14 +165,13 @@ class Machine(RuleBasedStateMachine):
         assert self.run(self.store.complete(worker, *batch)) == expected
 
     @precondition(lambda self: self.tokens)
-    @rule(pick=picks, again=st.sampled_from([None, 0, 5_000]))
-    def fail(self, pick: int, again: int | None) -> None:
+    @rule(pick=picks, again=st.sampled_from([None, 0, 5_000]), found=facts)
+    def fail(self, pick: int, again: int | None, found: dict[str, str]) -> None:
         worker, held = self.token(pick)
-        expected = self.model.fail(held, "why, oh: why", again, worker)
+        expected = self.model.fail(held, "why, oh: why", again, worker, found)
+        later = None if again is None else again / 1000
         try:
-            outcome = self.run(
-                self.store.fail(worker, held, "why, oh: why", again_in=None if again is None else again / 1000)
-            )
+            outcome = self.run(self.store.fail(worker, held, "why, oh: why", again_in=later, facts=found))
         except LostLease:
             outcome = ""
         assert outcome == expected
@@ -185,12 +185,12 @@ class Machine(RuleBasedStateMachine):
         assert self.run(self.store.release(worker, held)) == self.model.release(mine)
 
     @precondition(lambda self: self.tokens)
-    @rule(pick=picks, into=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
-    def split(self, pick: int, into: list[str]) -> None:
+    @rule(pick=picks, into=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3), found=facts)
+    def split(self, pick: int, into: list[str], found: dict[str, str]) -> None:
         worker, held = self.token(pick)
-        expected = self.model.split(held, into)
+        expected = self.model.split(held, into, found)
         try:
-            number = self.run(self.store.split(worker, held, [(kind, {}) for kind in into]))
+            number = self.run(self.store.split(worker, held, [(kind, {}) for kind in into], found))
         except LostLease:
             number = -1
         except InvalidInput:
@@ -292,6 +292,7 @@ class Machine(RuleBasedStateMachine):
                 expected.losses,
             )
             assert expected.facts.items() <= job.fields.items()
+            assert {name for name in FACTS if name in job.fields} <= expected.facts.keys()
             fixed = {name: text for name, text in job.fields.items() if name not in states.MOVING_FIELDS}
             assert self.seen.get(job.id, {}).items() <= fixed.items(), "a fact changed after it was written"
             self.seen[job.id] = fixed

@@ -32,17 +32,26 @@ local function add_fresh(pairs_now, facts, values, place_of_first)
   end
 end
 
+-- The names in a list of pairs from one place on, as JSON; nil if there are none. What an attempt found out is told
+-- from what was given at submit by such a list, so that a job can be submitted again as it was.
+local function names_from(pairs_now, first)
+  local names = {}
+  for i = first, #pairs_now, 2 do names[#names + 1] = pairs_now[i] end
+  return #names > 0 and cjson.encode(names) or nil
+end
+
 -- Reads the fields of a job that are named, and after them those that the facts name.
 local function read(id, names, facts)
   for i = 1, #facts, 2 do names[#names + 1] = facts[i] end
   return call('HMGET', job_key(id), unpack(names))
 end
 
-local function write_facts(id, facts)
-  if #facts == 0 then return end
+-- list: the field that keeps the names of those that were written now.
+local function write_facts(id, facts, list)
   local missing = {}
   add_fresh(missing, facts, read(id, {}, facts), 1)
-  if #missing > 0 then call('HSET', job_key(id), unpack(missing)) end
+  local names = names_from(missing, 1)
+  if names then call('HSET', job_key(id), list, names, unpack(missing)) end
 end
 
 -- What a whole job used is added up by owner and day (UTC), and so outlives the job; its parts are counted in it.
@@ -75,7 +84,10 @@ local function finish(id, from, to, by, facts, progress, there)
   local fields = {'status', to, 'updated_at', stamp(), 'updated_by', by}
   if not there[7] then add(fields, 'finished_at', stamp()) end
   if not there[8] then add(fields, 'failures', '') end -- overridden by a fact of this name: the later pair counts
+  local first_fact = #fields + 1
   add_fresh(fields, facts, there, 9)
+  local names = to ~= 'done' and names_from(fields, first_fact) -- what is done is never submitted again
+  if names then add(fields, 'found_by_end', names) end
   if progress then add(fields, 'progress', progress) end
   call('HSET', job_key(id), unpack(fields))
   local parent, retention = there[4], there[5]
