@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import hiredis
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry as Retries
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.errors import Misconfigured
+from shared.jobs.client import Client, Sending, Sentinels
 
 #: A command that gets no answer in this time (s) counts as failed; scripts take milliseconds.
 COMMAND_TIMEOUT = 5.0
@@ -53,7 +50,7 @@ def connect(url: str, *, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
         "retry": Retries(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
     }
     if parts.scheme in {"redis", "rediss", "unix"}:
-        return _sending_well(Redis.from_url(url, **options))
+        return _sending_well(Client.from_url(url, **options))
     if parts.scheme == "redis+sentinel":
         return _by_sentinel(url, options)
     if parts.scheme == "redis+cluster":
@@ -111,66 +108,14 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
         options |= {"password": unquote(password), "username": unquote(user) or None}
     addresses = [(host, int(port or 26379)) for host, _, port in (name.partition(":") for name in hosts.split(","))]
     patience = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": CONNECT_TIMEOUT}
-    sentinel: Any = _Sentinels(addresses, sentinel_kwargs=patience)
-    return _sending_well(sentinel.master_for(service, db=database(url), **options))
+    sentinel: Any = Sentinels(addresses, sentinel_kwargs=patience)
+    return _sending_well(sentinel.master_for(service, Client, db=database(url), **options))
 
 
 def _sending_well(client: Redis) -> Redis:
     pool = client.connection_pool
-    pool.connection_class = type("Connection", (_Sending, pool.connection_class), {})
+    pool.connection_class = type("Connection", (Sending, pool.connection_class), {})
     return client
-
-
-class _Sentinels(Sentinel):
-    """Asks for one caller after the other.
-
-    redis-py puts the sentinel that answered first in its list; where two callers do that at once, the list names one
-    sentinel twice and another no more.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._one_at_a_time = asyncio.Lock()
-
-    async def discover_master(self, service_name: str) -> Any:
-        async with self._one_at_a_time:
-            return await super().discover_master(service_name)
-
-
-class _Sending:
-    """Sends without `asyncio.wait_for`, and packs commands in C, as redis-py 8 does not.
-
-    On Python 3.11 `wait_for` may swallow a cancellation, so that a task that was told to stop goes on; and it makes a
-    task for every single command. A submission has thirty words: in Python, packing them costs more than sending them.
-    """
-
-    def pack_command(self: Any, *words: Any) -> list[bytes]:
-        name = words[0].split() if isinstance(words[0], str) else words[:1]
-        try:
-            return [hiredis.pack_command((*name, *words[1:]))]
-        except (UnicodeEncodeError, TypeError):  # bytes that are no text, or a kind of word that only redis-py knows
-            return list(super().pack_command(*words))  # type: ignore[misc]
-
-    async def send_packed_command(self: Any, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
-        if not self.is_connected:
-            await self.connect_check_health(check_health=False)
-        if check_health:
-            await self.check_health()
-        text = command.encode() if isinstance(command, str) else command
-        try:
-            self._writer.writelines([text] if isinstance(text, bytes) else text)
-            async with asyncio.timeout(self.socket_timeout):
-                await self._writer.drain()
-        except TimeoutError:
-            await self.disconnect(nowait=True)
-            raise RedisTimeoutError("Timeout writing to socket") from None
-        except OSError as error:
-            await self.disconnect(nowait=True)
-            raise RedisConnectionError(f"Error while writing to socket: {error}.") from error
-        except BaseException:
-            # Nobody knows how much of the command was sent: this connection is of no more use.
-            await self.disconnect(nowait=True)
-            raise
 
 
 __all__ = [

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 from redis.asyncio import RedisCluster
 from redis.asyncio.keyspace_notifications import AsyncKeyspaceNotifications
-from redis.keyspace_notifications import KeyNotification, KeyspaceChannel
+from redis.keyspace_notifications import KeyspaceChannel
 
 from shared.jobs.connection import AWAY, COMMAND_TIMEOUT, RedisError, at_node, close, connect, database, slot_holder
 from shared.lifecycle import ended
@@ -82,6 +82,7 @@ class Notifications:
         self._url = url
         self._database = database(url)
         self._prefix = prefix
+        self._channels = str(self._channel(""))
         self._watches: dict[str, list[Wakeable]] = {}
         self._subscriptions: _Subscriptions | None = None
         #: Keys whose subscription was sent and not yet confirmed: set when it is, or when there is none to wait for.
@@ -188,21 +189,18 @@ class Notifications:
         self._told = sentence or ""
 
     async def _receive(self, subscriptions: _Subscriptions) -> None:
-        start = len(self._prefix)
+        start = len(self._channels)
         while True:
             async with asyncio.timeout(_PERIOD + 2 * COMMAND_TIMEOUT):
-                message = await subscriptions.receive(_PERIOD)
-            if message is None:
-                continue
-            if message["type"] == "subscribe":
-                self._in_force(message["channel"])
-            elif (notification := KeyNotification.from_message(message)) is not None:
-                for watch in self._watches.get(str(notification.key)[start:], ()):
+                kind, channel = await subscriptions.receive(_PERIOD)
+            if kind == "message":
+                for watch in self._watches.get(channel[start:], ()):
                     watch.set()
+            elif kind == "subscribe":
+                self._in_force(channel[start:])
 
-    def _in_force(self, channel: str) -> None:
+    def _in_force(self, key: str) -> None:
         """A subscription is confirmed; that of the key without events: everything watched is, after a connection."""
-        key = channel.removeprefix(str(self._channel("")))
         if key == _NONE:
             if self._ready.is_set():
                 self._reconnected.set()  # silently
@@ -297,12 +295,17 @@ async def switch_on(redis: Any) -> str | None:
 class _Subscriptions(AsyncKeyspaceNotifications):
     """Adds the one thing missing: confirmations, also those after redis-py reconnected and resubscribed silently."""
 
-    async def receive(self, timeout: float) -> dict[str, Any] | None:
-        """Wait (s) for an event or for the confirmation of a subscription, as redis-py's pub/sub gives them."""
-        message: dict[str, Any] | None = await self._pubsub.get_message(
-            ignore_subscribe_messages=False, timeout=timeout
-        )
-        return message
+    async def receive(self, timeout: float) -> tuple[str, str]:
+        """Wait (s) for what comes next: ``message``, ``subscribe`` or the like, and its channel; empty for nothing.
+
+        `get_message` would find out more of an event, which nobody asks for and every job would wait for.
+        """
+        message = await self._pubsub.parse_response(block=False, timeout=timeout)
+        if message is None:
+            return "", ""
+        if message[0] != "message":
+            await self._pubsub.handle_message(message)  # type: ignore[no-untyped-call]  # it keeps account
+        return str(message[0]), str(message[1])
 
     async def aclose(self) -> None:
         await super().aclose()  # type: ignore[no-untyped-call]
@@ -316,11 +319,11 @@ class _ClusterSubscriptions(_Subscriptions):
         self._at_holder = connect(at_node(url, holder))
         super().__init__(self._at_holder)
 
-    async def receive(self, timeout: float) -> dict[str, Any] | None:
-        message = await super().receive(timeout)
-        if message is None and await slot_holder(self._cluster, self._key) != self._holder:
+    async def receive(self, timeout: float) -> tuple[str, str]:
+        kind, channel = await super().receive(timeout)
+        if not kind and await slot_holder(self._cluster, self._key) != self._holder:
             raise RedisError("another node of the cluster has taken over the keys")
-        return message
+        return kind, channel
 
     async def aclose(self) -> None:
         await super().aclose()

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
+from redis.exceptions import NoScriptError
 
 from shared.jobs import states
 
@@ -18,7 +18,7 @@ _FOLDER = Path(__file__).parent / "lua"
 
 #: Scripts that make the data grow for good. All others must work on a server whose memory is full, or nothing could
 #: ever be ended and forgotten there: Redis lets a script go on that has written before it would be refused, so they
-#: begin with a write that changes nothing.
+#: begin with a write that changes nothing; claim does so by itself.
 _GROWING = ("submit", "split", "revive", "share", "due", "queues")
 _ROOM = "call('DEL', P .. 'hint:room')\n"
 _WITH = re.compile(r"^-- With: (.+)$", re.MULTILINE)
@@ -27,8 +27,8 @@ _WITH = re.compile(r"^-- With: (.+)$", re.MULTILINE)
 class Scripts:
     """The scripts of one deployment on one Redis."""
 
-    def __init__(self, redis: Redis, prefix: str, database: int) -> None:
-        """Prepare the scripts; each is sent to the server once, when it is first needed."""
+    def __init__(self, redis: Any, prefix: str, database: int) -> None:
+        """Prepare the scripts for a client of redis-py; each is sent to the server once, when it is first needed."""
         self._redis = redis
         self._prefix = prefix
         self._database = database
@@ -39,7 +39,12 @@ class Scripts:
         script = self._loaded.get(name)
         if script is None:
             script = self._loaded[name] = AsyncScript(self._redis, source(name, self._database))
-        return await script(keys=[self._prefix], args=[now, *arguments])
+        words = ("EVALSHA", script.sha, 1, self._prefix, now, *arguments)
+        try:
+            return await self._redis.execute_command(*words)
+        except NoScriptError:
+            await self._redis.script_load(script.script)
+            return await self._redis.execute_command(*words)
 
 
 @cache
@@ -50,7 +55,7 @@ def source(name: str, database: int) -> str:
     parts = ["base", *(named[1].split(", ") if named else ())]
     common = "\n".join((_FOLDER / "parts" / f"{part}.lua").read_text("utf-8") for part in parts)
     filled = common.replace("@TRANSITIONS@", states.lua_table()).replace("@DB@", str(database))
-    room = "" if name in _GROWING else _ROOM
+    room = "" if name in (*_GROWING, "claim") else _ROOM
     return f"{filled}\n{room}{own}"
 
 

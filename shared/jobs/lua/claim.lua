@@ -9,23 +9,23 @@ for _, kind in ipairs(types) do call('ZREM', P .. 'idle:' .. kind, worker) end
 if call('SISMEMBER', P .. 'retiring', worker) == 1 then return {-1, 1} end
 
 -- Takes ids with their scores from the queue of a type: one of the owner whose turn it is, or up to n where there is
--- one owner only. Returns nil where nobody has a turn.
+-- one owner only. Also returns whether there may be more.
 local function take(kind, n)
   local ring = P .. 'queue:' .. kind
   local owners = call('ZRANGE', ring, 0, 1)
   local owner, alone = owners[1], not owners[2]
-  if not owner then return nil end
+  if not owner then return {}, false end
   local queue = ring .. ':' .. owner
   local ids = call('ZPOPMIN', queue, alone and n or 1)
-  if call('EXISTS', queue) == 0 then
+  if (alone and #ids < 2 * n) or call('EXISTS', queue) == 0 then
     call('ZREM', ring, owner)
-  elseif not alone then
-    call('ZADD', ring, call('INCR', P .. 'turn'), owner)
+    return ids, not alone
   end
-  return ids
+  if not alone then call('ZADD', ring, call('INCR', P .. 'turn'), owner) end
+  return ids, true
 end
 
-local reply, held, leases, more = {-1, 0}, {}, {}, {}
+local reply, held, leases, more, soonest = {-1, 0}, {}, {}, {}, {}
 
 -- Gives a job to the worker and adds it to the reply.
 local function give(id, kind)
@@ -43,20 +43,26 @@ local function give(id, kind)
   wanted = wanted - 1
 end
 
+-- The time at which the next delayed job of a type is due, or nil.
+local function next_due(kind) return tonumber(call('ZRANGE', P .. 'delayed:' .. kind, 0, 0, 'WITHSCORES')[2]) end
+
 for _, kind in ipairs(types) do
-  leases[kind], more[kind] = {}, true
-  if call('EXISTS', P .. 'delayed:' .. kind) == 1 then promote(kind) end
+  leases[kind], more[kind], soonest[kind] = {}, true, next_due(kind)
+  if (soonest[kind] or NOW + 1) <= NOW then
+    promote(kind)
+    soonest[kind] = next_due(kind)
+  end
 end
 local found = true
 while wanted > 0 and found do
   found = false
   for _, kind in ipairs(types) do
-    local ids = wanted > 0 and more[kind] and take(kind, wanted)
-    more[kind] = ids
-    if ids then
+    if wanted > 0 and more[kind] then
+      local ids
+      ids, more[kind] = take(kind, wanted)
       for i = 1, #ids, 2 do give(ids[i], kind) end
       if #ids > 0 then call('DECRBY', P .. 'depth:' .. kind, #ids / 2) end
-      found = true
+      found = found or more[kind]
     end
   end
 end
@@ -66,9 +72,8 @@ in_parts('SADD', P .. 'held:' .. worker, held)
 if wanted > 0 then
   for _, kind in ipairs(types) do
     call('ZADD', P .. 'idle:' .. kind, NOW, worker)
-    local due = call('ZRANGE', P .. 'delayed:' .. kind, 0, 0, 'WITHSCORES')
-    if due[2] then
-      local left = math.max(0, tonumber(due[2]) - NOW)
+    if soonest[kind] then
+      local left = math.max(0, soonest[kind] - NOW)
       if reply[1] < 0 or left < reply[1] then reply[1] = left end
     end
   end
