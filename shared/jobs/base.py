@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -43,6 +44,8 @@ def errors_by_meaning(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[
             raise Retry("The job store (Redis) cannot be reached right now.", after=AGAIN_AFTER) from error
         except ResponseError as error:
             raise _meaning(error) from error
+        except ClusterError as error:  # of no answer in many tries: both nodes sent us to the other
+            raise Retry("The job store (Redis) is moving to another node right now.", after=AGAIN_AFTER) from error
         except RedisError as error:
             raise Retry(f"The job store (Redis) cannot answer right now: {error}.", after=AGAIN_AFTER) from error
 

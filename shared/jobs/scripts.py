@@ -21,6 +21,9 @@ _FOLDER = Path(__file__).parent / "lua"
 #: begin with a write that changes nothing; claim does so by itself.
 _GROWING = ("submit", "split", "revive", "share", "due", "queues")
 _ROOM = "call('DEL', P .. 'hint:room')\n"
+#: With the prefix, the second of two keys that every script names and that never exist. While a cluster moves the slot,
+#: Redis refuses (TRYAGAIN) a script of two missing keys at either node: none runs where a part of the keys is away.
+_NOWHERE = "nowhere"
 _WITH = re.compile(r"^-- With: (.+)$", re.MULTILINE)
 
 
@@ -39,7 +42,7 @@ class Scripts:
         script = self._loaded.get(name)
         if script is None:
             script = self._loaded[name] = AsyncScript(self._redis, source(name, self._database))
-        words = ("EVALSHA", script.sha, 1, self._prefix, now, *arguments)
+        words = ("EVALSHA", script.sha, 2, self._prefix, self._prefix + _NOWHERE, now, *arguments)
         try:
             return await self._redis.execute_command(*words)
         except NoScriptError:

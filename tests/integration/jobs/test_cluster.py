@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 from redis.crc import key_slot
 
 from shared.errors import Retry
-from shared.jobs import open_store
+from shared.jobs import NewJob, open_store
 from shared.jobs.audit import audit
 from shared.jobs.connection import connect
+from shared.jobs.model import new_id
 from tests.fixtures.redis import RedisServer, free_port
-from tests.integration.jobs.flow import PREFIX, suite
+from tests.integration.jobs.flow import PREFIX, TYPE, suite
 
 #: The first and last slot of each primary.
 _RANGES = ((0, 5460), (5461, 10922), (10923, 16383))
@@ -50,9 +52,20 @@ async def _until(met: Any) -> None:
             await asyncio.sleep(0.05)
 
 
+SLOT = key_slot(PREFIX.encode())
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """A cluster that stands: the primary of the deployment's slot, its replica, and another primary."""
+
+    holder: Node
+    replica: Node
+    other: Node
+
+
 @pytest.fixture
-async def nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
-    """A cluster that stands; gives the primary of the deployment's slot and its replica."""
+async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
     with contextlib.ExitStack() as stack:
         servers = [Node(tmp_path / f"node{number}") for number in range(4)]
         for server in servers:
@@ -62,8 +75,8 @@ async def nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
             await server.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
         for other in servers[1:]:
             await servers[0].ask("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus)
-        slot = key_slot(PREFIX.encode())
-        holder = next(server for server, (first, last) in zip(servers, _RANGES, strict=False) if first <= slot <= last)
+        holder = next(server for server, (first, last) in zip(servers, _RANGES, strict=False) if first <= SLOT <= last)
+        another = next(server for server in servers[:3] if server is not holder)
         name, replica = str(await holder.ask("CLUSTER", "MYID")), servers[3]
 
         async def all_known() -> bool:
@@ -80,7 +93,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
                 return "cluster_state:ok" in told and "slave" in str(await server.ask("CLUSTER", "NODES"))
 
             await _until(stands)
-        yield holder, replica
+        yield Nodes(holder, replica, another)
 
 
 async def test_a_cluster_of_which_no_node_answers_is_waited_for() -> None:
@@ -92,8 +105,8 @@ async def test_a_cluster_of_which_no_node_answers_is_waited_for() -> None:
     await store.aclose()
 
 
-async def test_jobs_flow_on_a_cluster_through_failovers(nodes: tuple[Node, Node]) -> None:
-    first, second = nodes
+async def test_jobs_flow_on_a_cluster_through_failovers(nodes: Nodes) -> None:
+    first, second = nodes.holder, nodes.replica
     async with suite(f"redis+cluster://127.0.0.1:{first.port}") as it:
         await it.is_woken_by_events()
         # In order: the old primary lives on as a replica and sends everybody on.
@@ -109,3 +122,36 @@ async def test_jobs_flow_on_a_cluster_through_failovers(nodes: tuple[Node, Node]
         await it.all_done(ids)
         await it.is_woken_by_events()
         assert await audit(it.store) == []
+
+
+async def test_while_its_slot_is_moved_nothing_is_changed_and_then_everything_goes_on(nodes: Nodes) -> None:
+    source, target = nodes.holder, nodes.other
+    names = {node: str(await node.ask("CLUSTER", "MYID")) for node in (source, target)}
+    async with suite(f"redis+cluster://127.0.0.1:{target.port}") as it:
+        it.gate.clear()
+        waiting = await it.submit(20)  # the worker holds eight of them
+        while it.executed < 8:
+            await asyncio.sleep(0.01)
+        await target.ask("CLUSTER", "SETSLOT", SLOT, "IMPORTING", names[source])
+        await source.ask("CLUSTER", "SETSLOT", SLOT, "MIGRATING", names[target])
+        keys = await source.ask("CLUSTER", "GETKEYSINSLOT", SLOT, 1000)
+        await _move(keys[::2], source, target)
+        refused = NewJob(new_id(TYPE), {"original_name": "a.tif"})
+        with pytest.raises(Retry, match="moving to another node"):
+            await it.store.submit(refused)
+        with pytest.raises(Retry, match="moving to another node"):
+            await it.store.claim("w2", [TYPE], 1, 15)
+        it.gate.set()  # what ends now is written when the move is over
+        await _move(keys[1::2], source, target)
+        for node in (target, source):
+            await node.ask("CLUSTER", "SETSLOT", SLOT, "NODE", names[target])
+        await it.all_done(waiting)
+        assert await it.store.get(refused.id) is None
+        await it.all_done(await it.submit(10))
+        await it.is_woken_by_events()
+        assert await audit(it.store) == []
+        assert not await source.ask("CLUSTER", "GETKEYSINSLOT", SLOT, 1000)
+
+
+async def _move(keys: list[str], source: Node, target: Node) -> None:
+    await source.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)

@@ -1,6 +1,7 @@
 -- The part that stands before every script: time, names, states. The store fills in, as text:
 --   @TRANSITIONS@  the table of shared/jobs/states.py        @DB@  the number of the database, for event channels
 -- KEYS[1] is the deployment's prefix: it is no key itself but carries the hash tag of all of them (see keys.py).
+-- KEYS[2] is no key either: see scripts.py.
 -- ARGV[1] is the time in ms since 1970, given by tests; empty means the server's own clock.
 --
 -- All of this text runs anew at each call, so it is short; what only some scripts need is in parts of its own, which
