@@ -135,7 +135,8 @@ async def _refuses_a_second_supervisor(suite: Suite) -> None:
 async def test_a_wrong_model_setting_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
     taken = ports.take(0)
     variables = {**os.environ, "KIOSK_DATA": str(tmp_path / "data"), "KIOSK_PYTHON": sys.executable}
-    done = subprocess.run(
+    done = await asyncio.to_thread(
+        subprocess.run,
         [str(ROOT / "kiosk"), "up", "--port", str(taken), "--models", "process"],
         env=variables | {"KIOSK_UPLOADS__MAX_BYTES": "many"},
         capture_output=True,

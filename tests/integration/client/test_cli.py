@@ -189,5 +189,6 @@ async def test_completion(shell: str) -> None:
     assert "out" in ran.out
     if shell == "bash":
         typed = f"{ran.out}\nCOMP_WORDS=(kiosk submit --o); COMP_CWORD=2; _kiosk; echo ${{COMPREPLY[@]}}"
-        done = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, check=True)
+        command = ["bash", "-c", typed]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["--option", "--options-file", "--out"]

@@ -51,7 +51,7 @@ async def prometheus(tmp_path: Path) -> AsyncIterator[str]:
     metrics.write_text(recorded())
     settings.write_text("global: {}\n")
     words = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(metrics), str(data)]
-    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    made = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     port = ports.take(0)
     words = ["prometheus", f"--config.file={settings}", f"--storage.tsdb.path={data}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -133,7 +134,7 @@ asyncio.run(open_storage("file://{tmp_path}/root").put("k", endless()))
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        await asyncio.to_thread(process.stdout.readline)
         process.kill()
     storage = open_storage(f"file://{tmp_path}/root", "kiosk")
     assert isinstance(storage, FileStorage)

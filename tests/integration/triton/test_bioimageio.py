@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import subprocess
@@ -84,7 +85,7 @@ def changed(**fields: Any) -> dict[str, Any]:
 async def test_the_real_server_runs_a_converted_package_without_a_restart(triton: Triton, tmp_path: Path) -> None:
     words = ["--repository", str(triton.repository), "--name", "Borrowed", "--objects", "nuclear:1,0"]
     command = [sys.executable, "-m", "services.triton.bioimageio", str(package(tmp_path, OLD)), *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = await asyncio.to_thread(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, str(triton.repository / "Borrowed" / "1")), done.stderr
 
     server = open_model_server(triton.url)
