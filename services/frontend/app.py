@@ -38,6 +38,7 @@ def make_frontend(
     """
     catalogue = Catalogue(store)
     hub = Hub(store, notifications, settings.redis.reconcile)
+    priced = rates(settings.cost)
     return Frontend(
         settings=settings,
         store=store,
@@ -49,8 +50,8 @@ def make_frontend(
         hub=hub,
         gate=Gate(settings, store),
         guard=Guard(settings.connections),
-        webhooks=Webhooks(settings.webhooks, store, hub),
-        rates=rates(settings.cost),
+        webhooks=Webhooks(settings.webhooks, store, hub, priced=priced),
+        rates=priced,
     )
 
 

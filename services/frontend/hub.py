@@ -16,6 +16,7 @@ import structlog
 from services.frontend import metrics
 from services.frontend.coalesce import Coalescer
 from services.frontend.wheel import Wheel
+from shared.costs import USE
 from shared.errors import KioskError
 from shared.jobs import JobStore, Notifications
 from shared.jobs.keys import JOB
@@ -28,6 +29,7 @@ log = structlog.get_logger(__name__)
 FIELDS = (
     *("status", "progress", "updated_at", "owner", "finished_at", "reason", "output_url", "failures"),
     *("original_name", "total_time", "preview_file_name", "view_file_name"),
+    *USE,
 )
 #: Of these one moves with every change of a job.
 _MOVING = ("status", "progress", "updated_at")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -32,7 +33,7 @@ _SECURITY = {
 }
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; font-src 'self'; manifest-src 'self'; worker-src 'self'; "
+    "connect-src 'self'{}; font-src 'self'; manifest-src 'self'; worker-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _ALLOWED_HEADERS = (
@@ -46,8 +47,15 @@ _EXPOSED_HEADERS = (
 
 # Ready made: an answer then shares its names with all others instead of having its own, a kilobyte for each.
 _FILE = CIMultiDict({**_SECURITY, "Content-Security-Policy": "default-src 'none'; sandbox"})
-_PAGE = CIMultiDict({**_SECURITY, "Content-Security-Policy": _POLICY})
 _API = CIMultiDict({**_FILE, "Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED_HEADERS})
+
+
+@functools.cache
+def _page(label_viewer: str) -> CIMultiDict[str]:
+    """Return the headers of pages, which may speak to this server alone, and to the viewer that takes results."""
+    parts = urlsplit(label_viewer)
+    more = f" {parts.scheme}://{parts.netloc}" if parts.netloc and "{" not in label_viewer else ""
+    return CIMultiDict({**_SECURITY, "Content-Security-Policy": _POLICY.format(more)})
 
 
 @functools.lru_cache(maxsize=2000)
@@ -92,7 +100,8 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def headers(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers that every answer carries; runs when the answer begins."""
     shared = request.path.startswith(("/api", "/results", "/uploads"))
-    response.headers.update(_API if shared else _PAGE if _is_page(response) else _FILE)
+    page = _page(frontend(request).settings.label_viewer) if _is_page(response) else _FILE
+    response.headers.update(_API if shared else page)
     if not shared or "*" in frontend(request).settings.cors_origins:
         return
     response.headers["Vary"] = "Origin"

@@ -101,7 +101,8 @@ class Settings(ServiceSettings):
     json_bytes: int = Field(1_000_000, ge=1_000)
     """Bytes of a JSON body."""
     label_viewer: str = ""
-    """Address of another viewer's import form, to send results to; {url} in it stands for the result's address."""
+    """Another viewer to send results to: an address with {labels}, {image} and {axes} in it, which are filled in, or
+    that of a DeepCell Label server, such as https://label.example, whose import form is used."""
     connections: ConnectionSettings = ConnectionSettings()
     uploads: UploadSettings = UploadSettings()
     jobs: JobSettings = JobSettings()

@@ -29,6 +29,7 @@ from services.frontend import metrics
 from services.frontend.hub import Hub, Snapshot, is_final
 from services.frontend.settings import WebhookSettings
 from services.frontend.v1.views import job_event
+from shared.costs import Rates
 from shared.errors import InvalidInput, KioskError
 from shared.jobs import JobStore
 from shared.jobs.base import errors_by_meaning
@@ -55,9 +56,16 @@ class Webhooks:
     """Checks addresses, and calls them."""
 
     def __init__(
-        self, settings: WebhookSettings, store: JobStore, hub: Hub, now: Callable[[], float] = time.time
+        self,
+        settings: WebhookSettings,
+        store: JobStore,
+        hub: Hub,
+        *,
+        priced: Rates | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """Follow jobs by the hub."""
+        """Follow jobs by the hub, and tell what they cost by the rates."""
+        self._rates = priced
         self._settings = settings
         self._store = store
         self._hub = hub
@@ -151,7 +159,8 @@ class Webhooks:
                         return
 
     async def _call(self, job_id: str, url: str, what: str, snapshot: Snapshot) -> None:
-        told = {"event": what.partition(" ")[0], "job": json.loads(job_event(job_id, snapshot).model_dump_json())}
+        job = job_event(job_id, snapshot, self._rates).model_dump(mode="json")
+        told = {"event": what.partition(" ")[0], "job": job}
         body = json.dumps(told).encode()
         for attempt in range(self._settings.attempts):
             await self._pace(url)

@@ -20,6 +20,7 @@ DEFAULT = "2019-06"
 KINDS = ("machine", "gpu", "network", "storage")
 #: Days after which a list is old.
 _FRESH = 400
+_CURRENCY = re.compile(r"^# currency: *(\S+)", re.MULTILINE)
 _DATE = re.compile(r"^# date: *(\S+)", re.MULTILINE)
 
 
@@ -31,11 +32,13 @@ class Prices:
         name: where it came from, told beside every figure.
         rows: (kind, type) to (on demand, spot).
         date: of when the prices are; None where the list does not say.
+        currency: its sign or code, from a line ``# currency: $``; empty where the list does not say.
     """
 
     name: str
     rows: Mapping[tuple[str, str], tuple[float, float]]
     date: dt.date | None = None
+    currency: str = ""
 
     def warning(self, today: dt.date | None = None) -> str:
         """Return a sentence to be shown beside figures of an old list, else an empty text."""
@@ -84,7 +87,8 @@ def load(named: str = "") -> Prices:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.csv")))
         raise InvalidInput(f"There is no price list {name!r}; those that come with CellKiosk are {known}.") from error
     rows = dict(_row(path.name, row) for row in _rows(text.splitlines()))
-    return Prices(path.stem, rows, _date(path.name, text))
+    currency = _CURRENCY.search(text)
+    return Prices(path.stem, rows, _date(path.name, text), currency[1] if currency else "")
 
 
 def _date(name: str, text: str) -> dt.date | None:

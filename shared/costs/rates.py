@@ -38,6 +38,7 @@ class Rates:
         cpu_second: of one processor of a consumer's machine, a second.
         byte: moved between storage and consumer.
         warning: a sentence where the list is old; else empty.
+        currency: of the list; empty where it does not say.
     """
 
     prices: str
@@ -45,6 +46,7 @@ class Rates:
     cpu_second: float
     byte: float
     warning: str = ""
+    currency: str = ""
 
     def gpu(self, use: Use) -> float:
         """Return what the model server's time was worth."""
@@ -87,6 +89,7 @@ def _rates(settings: CostSettings, prices: Prices) -> Rates:
         cpu_second=prices.hour(settings.cpu_machine, spot=settings.spot) / 3600 / _processors(settings),
         byte=prices.of("network", "zone") / 1e9,
         warning=prices.warning(),
+        currency=prices.currency,
     )
 
 

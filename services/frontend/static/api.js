@@ -35,6 +35,8 @@ export const me = () => call("/api/v1/me");
 export const jobTypes = async () => (await call("/api/v1/job-types")).job_types;
 export const jobs = (cursor = "") => call(`/api/v1/jobs?limit=24&cursor=${encodeURIComponent(cursor)}`);
 export const job = (id) => call(`/api/v1/jobs/${id}`);
+export const batch = (id) => call(`/api/v1/batches/${id}`);
+export const cancelBatch = (id) => call(`/api/v1/batches/${id}`, { method: "DELETE" });
 export const submit = (wish, key) =>
   call("/api/v1/jobs", { method: "POST", json: wish, headers: { "Idempotency-Key": key } });
 export const cancel = (id) => call(`/api/v1/jobs/${id}`, { method: "DELETE" });

@@ -4,30 +4,29 @@ import * as api from "./api.js";
 import { find, make, notice, say, size } from "./dom.js";
 import { OptionsForm } from "./form.js";
 import { Jobs } from "./jobs.js";
-import { forget, keeping, left } from "./kept.js";
-import { sample } from "./samples.js";
+import { keeping, left } from "./kept.js";
+import { sample, SAMPLES } from "./samples.js";
+import { Session } from "./session.js";
 import { filesOf, upload } from "./upload.js";
 import { Viewer } from "./viewer.js";
 
+const session = new Session();
 const viewer = new Viewer();
 const jobs = new Jobs(find("jobs"), async (job) => viewer.open(await api.job(job.id).catch(() => job)));
 const options = new OptionsForm(find("options"));
 let types = [];
-let limits = { max_upload_bytes: Infinity };
 
 async function start() {
-  listen();
   try {
-    limits = await api.me();
-    viewer.labelViewer = limits.label_viewer;
-    showSign();
+    const me = await session.begin();
+    viewer.labelViewer = me.label_viewer;
     await showTypes();
     await jobs.load();
     notice("");
-    for (const entry of await left(limits.owner)) one(entry.file, entry.wish, entry.id);
+    for (const entry of await left(me.owner)) one(entry.file, entry.wish, entry.id);
     await openNamed();
   } catch (error) {
-    if (error.status === 401) askForKey();
+    if (error.status === 401) session.ask();
     else {
       notice(error.message);
       setTimeout(start, 1000 * Math.max(2, error.after ?? 0));
@@ -52,6 +51,7 @@ async function showTypes() {
   select.replaceChildren(...types.map((type) => make("option", { value: type.name }, type.title)));
   if (types.some((type) => type.name === before)) select.value = before;
   showType();
+  showSamples();
   if (!types.length) setTimeout(() => showTypes().catch(() => {}), 2000);
 }
 
@@ -63,7 +63,24 @@ function showType() {
   if (type) localStorage.setItem("type", type.name);
 }
 
+function showSamples() {
+  const offered = SAMPLES.filter(({ type }) => types.some((one) => one.name === type));
+  find("samples").hidden = !offered.length;
+  find("sample-list").replaceChildren(...offered.map(({ key, title, type }) =>
+    make("button", { type: "button", class: "chip", "data-sample": key, onclick: () => { choose(type); take([sample(key)]); } }, title)));
+}
+
+function choose(type) {
+  if (find("type").value === type) return;
+  find("type").value = type;
+  showType();
+}
+
 function take(files) {
+  if (!files.length) {
+    notice("There was no file in that. Hidden files, whose names begin with a dot, are left out.");
+    return;
+  }
   const wish = { type: find("type").value, options: options.values() };
   if (!wish.type) {
     notice("No analysis is on offer yet: the service is still starting. Try again in a moment.");
@@ -71,7 +88,7 @@ function take(files) {
   }
   notice("");
   const batch = files.length > 1 ? newId() : "";
-  if (files.length) say(`${files.length} ${files.length === 1 ? "file" : "files"} added.`);
+  say(`${files.length} ${files.length === 1 ? "file" : "files"} added.`);
   for (const file of files) one(file, { ...wish, batch });
 }
 
@@ -85,13 +102,11 @@ async function one(file, wish, id = newId()) {
   const row = make("li", {}, make("span", { class: "name", title: file.name }, `${file.name} · ${size(file.size)}`), bar, button, said);
   button.addEventListener("click", () => { stop.abort(); row.remove(); });
   find("uploads").append(row);
-  const { signal } = stop;
+  const { signal } = stop, { me } = session;
   const look = { progress: (share) => { bar.value = share; }, said: (text) => { said.textContent = text; }, signal };
   try {
-    if (file.size > limits.max_upload_bytes) {
-      throw new Error(`This file is larger than the ${size(limits.max_upload_bytes)} allowed here.`);
-    }
-    await keeping({ id, owner: limits.owner, file, wish }, async () => {
+    if (file.size > me.max_upload_bytes) throw new Error(`This file is larger than the ${size(me.max_upload_bytes)} allowed here.`);
+    await keeping({ id, owner: me.owner, file, wish }, async () => {
       const stored = await upload(file, look);
       said.textContent = "";
       jobs.show(await submitted({ ...wish, file: stored.file, name: file.name }, id, signal));
@@ -104,7 +119,8 @@ async function one(file, wish, id = newId()) {
     said.setAttribute("role", "alert");
     said.textContent = error.message;
     button.textContent = "Dismiss";
-    if (error.status === 401) askForKey();
+    button.setAttribute("aria-label", `Dismiss ${file.name}`);
+    if (error.status === 401) session.ask();
   }
 }
 
@@ -121,8 +137,6 @@ async function submitted(wish, key, signal) {
 }
 
 function listen() {
-  if (listen.done) return;
-  listen.done = true;
   const drop = find("drop");
   for (const kind of ["dragenter", "dragover"]) {
     document.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
@@ -141,51 +155,10 @@ function listen() {
       event.target.value = "";
     });
   }
-  for (const chip of document.querySelectorAll("[data-sample]")) {
-    chip.addEventListener("click", async () => take([await sample(chip.dataset.sample)]));
-  }
   find("type").addEventListener("change", showType);
   find("form").addEventListener("submit", (event) => event.preventDefault());
   find("older").addEventListener("click", () => jobs.load(true).catch((error) => notice(error.message)));
-  find("download-all").addEventListener("click", downloadAll);
-  listenToSign();
 }
 
-async function downloadAll() {
-  for (const url of jobs.downloads()) {
-    make("a", { href: url, download: "" }).click();
-    await new Promise((done) => setTimeout(done, 400));
-  }
-}
-
-function showSign() {
-  const button = find("sign");
-  button.hidden = limits.anonymous && !limits.signed_in;
-  button.textContent = limits.signed_in ? "Sign out" : "Sign in";
-}
-
-function askForKey() {
-  find("sign").hidden = false;
-  if (!find("sign-in").open) find("sign-in").showModal();
-}
-
-function listenToSign() {
-  find("sign").addEventListener("click", async () => {
-    if (!limits.signed_in) return askForKey();
-    await forget(limits.owner);
-    await api.signOut().catch(() => {});
-    location.reload();
-  });
-  find("sign-in-close").addEventListener("click", () => find("sign-in").close());
-  find("sign-in-form").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    try {
-      await api.signIn(find("key").value.trim());
-      location.reload();
-    } catch (error) {
-      find("sign-in-error").textContent = error.message;
-    }
-  });
-}
-
+listen();
 start();

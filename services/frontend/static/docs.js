@@ -35,13 +35,13 @@ function operation(path, method, about, document) {
   const inside = [];
   if (about.parameters) {
     inside.push(make("h3", {}, "Parameters"), table(about.parameters.map((one) => [make("code", {}, one.name), kind(one.schema), one.in, one.description]),
-      ["Name", "Kind", "Where", ""]));
+      ["Name", "Kind", "Where", "Meaning"]));
   }
   for (const [type, content] of Object.entries(about.requestBody?.content ?? {})) {
-    inside.push(make("h3", {}, `Body as ${type}`), table(fields(content.schema, document), ["Field", "Kind", "", ""]));
+    inside.push(make("h3", {}, `Body as ${type}`), table(fields(content.schema, document), ["Field", "Kind", "Needed", "Meaning"]));
   }
   inside.push(make("h3", {}, "Answers"), table(Object.entries(about.responses).map(([status, answer]) => [status,
-    Object.entries(answer.content ?? {}).map(([type, content]) => `${kind(content.schema)} (${type})`).join(", "), answer.description]), ["Status", "", ""]));
+    Object.entries(answer.content ?? {}).map(([type, content]) => `${kind(content.schema)} (${type})`).join(", "), answer.description]), ["Status", "Answer", "Meaning"]));
   parts.push(make("details", {}, make("summary", {}, "Details"), ...inside));
   return make("article", { id: about.operationId }, ...parts);
 }

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { find, make, say } from "./dom.js";
 import { factsOf } from "./facts.js";
+import { sender } from "./send.js";
 import { Channels } from "./view/channels.js";
 import { Stage } from "./view/stage.js";
 
@@ -36,9 +37,9 @@ export class Viewer {
     find("count").textContent = "–";
     find("viewer-download").href = job.links.result ?? "";
     find("viewer-download").hidden = !job.links.result;
-    const send = find("viewer-send");
-    send.hidden = !(this.labelViewer && job.links.download);
-    if (!send.hidden) send.href = this.labelViewer.replace("{url}", encodeURIComponent(job.links.download));
+    this.send = sender(this.labelViewer, job);
+    find("viewer-send").hidden = !this.send;
+    find("viewer-error").textContent = "";
     for (const id of ["item-field", "plane-bar", "layer-field", "spots-field", "tails-field", "cells-field"]) find(id).hidden = true;
     find("facts").replaceChildren(...factsOf(job).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   }
@@ -194,6 +195,10 @@ export class Viewer {
     find("play").addEventListener("click", () => this.play());
     find("layer").addEventListener("change", (event) => { this.layer = Number(event.target.value); this.go(this.plane); });
     find("item").addEventListener("change", (event) => this.showItem(Number(event.target.value)));
+    find("viewer-send").addEventListener("click", async () => {
+      find("viewer-error").textContent = "";
+      try { await this.send(); } catch (error) { find("viewer-error").textContent = error.message; }
+    });
     find("viewer-close").addEventListener("click", () => this.dialog.close());
     this.dialog.addEventListener("close", () => {
       if (this.dialog.open) return;  // opened again before the event came

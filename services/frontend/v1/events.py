@@ -16,6 +16,7 @@ from services.frontend.v1.batches import own_batch
 from services.frontend.v1.jobs import own_job
 from services.frontend.v1.routing import job_id_of
 from services.frontend.v1.views import job_event
+from shared.costs import Rates
 from shared.errors import InvalidInput
 from shared.jobs.model import is_id
 
@@ -52,14 +53,14 @@ async def _stream(request: web.Request, ids: Sequence[str]) -> web.StreamRespons
     seen = _seen(request)
     response = web.StreamResponse(headers=_HEADERS)
     open_ids = set(ids)
-    hub = frontend(request).hub
+    hub, rates = frontend(request).hub, frontend(request).rates
     async with hub.subscribe(ids) as subscription:
         await response.prepare(request)
         await response.write(b"retry: %d\n\n" % _RETRY)
         while open_ids and not hub.closing:
             changes = await subscription.changes()
             text = "".join(
-                _event(job_id, snapshot) for job_id, snapshot in changes.items() if _version(snapshot) >= seen
+                _event(job_id, snapshot, rates) for job_id, snapshot in changes.items() if _version(snapshot) >= seen
             )
             open_ids.difference_update(job_id for job_id, snapshot in changes.items() if is_final(snapshot))
             await response.write(text.encode() if text or changes else b": still here\n\n")
@@ -68,11 +69,11 @@ async def _stream(request: web.Request, ids: Sequence[str]) -> web.StreamRespons
     return response
 
 
-def _event(job_id: str, snapshot: Snapshot | None) -> str:
+def _event(job_id: str, snapshot: Snapshot | None, rates: Rates | None) -> str:
     metrics.events.inc()
     if snapshot is None:
         return f'event: gone\ndata: {{"id":"{job_id}"}}\n\n'
-    data = job_event(job_id, snapshot).model_dump_json()
+    data = job_event(job_id, snapshot, rates).model_dump_json()
     return f"id: {_version(snapshot)}\nevent: job\ndata: {data}\n\n"
 
 

@@ -158,6 +158,7 @@ class Cost(_Out):
     network: float | None = Field(description="Worth of the bytes.")
     total: float | None = Field(description="Worth of all.")
     prices: str | None = Field(description="The price list.")
+    currency: str | None = Field(description="Sign or code of its currency; empty where it does not say.")
 
 
 class JobView(_Out):
@@ -172,6 +173,7 @@ class JobView(_Out):
     options: dict[str, Any]
     model: str
     model_version: str
+    axes: str = Field(description="Order of the image's dimensions, as it was read; empty before.")
     priority: int
     item_type: str | None = Field(description="Of an archive: the job type of its images.")
     batch: str | None
@@ -201,6 +203,7 @@ class JobEvent(_Out):
     name: str
     reason: str | None
     failures: dict[str, str]
+    cost: Cost | None = Field(description="What it used; null before its end.")
     links: Links
 
 

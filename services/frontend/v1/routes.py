@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.frontend.v1 import batches, events, files, jobs, offer, sign_in
+from services.frontend.v1 import batches, events, files, jobs, offer, results, sign_in
 from services.frontend.v1.models import (
     BATCH_ID,
     JOB_ID,
@@ -74,6 +74,9 @@ ROUTES: tuple[Route, ...] = (
           parameters=(_ID,), errors=(404,)),
     Route("GET", "/api/v1/jobs/{id}/view", jobs.view, "Get image and cells as tiles, in ranges",
           {200: "application/octet-stream"}, parameters=(_ID,), errors=(404,)),
+    Route("GET", "/api/v1/results", results.of_mine, "Get the results of many of your jobs in one zip",
+          {200: "application/zip"}, errors=(400, 404),
+          parameters=(Parameter("ids", "Ids of the jobs, separated by commas, 150 at most; without: all of yours."),)),
     Route("GET", "/api/v1/events", events.of_list, "Watch several jobs", {200: _STREAM, 204: ""},
           parameters=(Parameter("ids", "Ids of the jobs, separated by commas.", required=True), _SINCE),
           errors=(400,), tag="events"),
@@ -83,6 +86,8 @@ ROUTES: tuple[Route, ...] = (
           errors=(404,), tag="batches"),
     Route("DELETE", "/api/v1/batches/{id}", batches.cancel, "Cancel a batch", {200: Canceled}, parameters=(_BATCH,),
           errors=(404,), tag="batches"),
+    Route("GET", "/api/v1/batches/{id}/result", results.of_batch, "Get the results of a batch in one zip",
+          {200: "application/zip"}, parameters=(_BATCH,), errors=(404,), tag="batches"),
     Route("GET", "/api/v1/batches/{id}/events", events.of_batch, "Watch a batch", {200: _STREAM},
           parameters=(_BATCH, _SINCE), errors=(404,), tag="events"),
     Route("GET", "/api/v1/job-types", offer.job_types, "List the job types", {200: JobTypeList}, tag="offer"),

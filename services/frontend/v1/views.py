@@ -27,6 +27,7 @@ def job_view(job: Job, rates: Rates | None, position: int | None = None) -> JobV
         options=json.loads(fields.get("options") or "{}"),
         model=fields.get("model", ""),
         model_version=fields.get("model_version", ""),
+        axes=fields.get("dim_order", ""),
         priority=int(fields.get("priority", "0")),
         item_type=fields.get("item_type"),
         batch=fields.get("batch"),
@@ -47,9 +48,10 @@ def job_view(job: Job, rates: Rates | None, position: int | None = None) -> JobV
 def cost_of(jobs: Iterable[Job], rates: Rates | None) -> Cost | None:
     """Return what jobs used together and what that is worth; None where none of them has told."""
     uses = [use for job in jobs if (use := Use.of(job.fields)) is not None]
-    if not uses:
-        return None
-    use = total(uses)
+    return _cost(total(uses), rates) if uses else None
+
+
+def _cost(use: Use, rates: Rates | None) -> Cost:
     return Cost(
         gpu_seconds=round(use.gpu_seconds, 6),
         cpu_seconds=round(use.cpu_seconds, 6),
@@ -60,11 +62,13 @@ def cost_of(jobs: Iterable[Job], rates: Rates | None) -> Cost | None:
         network=rates.network(use) if rates else None,
         total=rates.total(use) if rates else None,
         prices=rates.prices if rates else None,
+        currency=rates.currency if rates else None,
     )
 
 
-def job_event(job_id: str, fields: Mapping[str, str]) -> JobEvent:
+def job_event(job_id: str, fields: Mapping[str, str], rates: Rates | None) -> JobEvent:
     """Return what an event stream tells of a job, from the fields that the hub reads."""
+    use = Use.of(fields)
     position, eta = fields.get("position"), fields.get("eta")
     return JobEvent(
         id=job_id,
@@ -77,6 +81,7 @@ def job_event(job_id: str, fields: Mapping[str, str]) -> JobEvent:
         name=fields.get("original_name", ""),
         reason=fields.get("reason"),
         failures=_failures(fields),
+        cost=None if use is None else _cost(use, rates),
         links=_links(job_id, fields),
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,11 +274,116 @@ async def test_twenty_files_at_once(working: Served, page: Page, tmp_path: Path)
         page.until(lambda: not page.all("#uploads li"))
         assert len(page.all(".job .thumb img")) == 20
         assert page.one("#download-all").is_displayed()
+        page.sees("20 images\n20 done")
         page.shot("twenty")
+        names = zip_at(page, page.one(".batch a[download]").get_attribute("href"))
+        assert names == [f"field_{n:02}/field_{n:02}_batch_0_feature_0.tif" for n in range(20)]
+        assert zip_at(page, page.one("#download-all").get_attribute("href")) == names
 
     await in_browser(act)
     batches = {(await working.store.get_fields(i, ["batch"]))[0] for i, _ in await working.store.owned("anonymous")}
     assert len(batches) == 1
+
+
+def zip_at(page: Page, url: str) -> list[str]:
+    """Return the names in a zip that the page can download."""
+    script = """fetch(arguments[0]).then((answer) => answer.arrayBuffer())
+      .then((data) => arguments[1]([...new Uint8Array(data)]))"""
+    data = bytes(page.driver.execute_async_script(script, url))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.namelist()
+
+
+async def test_a_batch_has_one_heading_and_is_canceled_as_one(served: Served, page: Page, tmp_path: Path) -> None:
+    paths = [image(tmp_path, f"field_{n}.png") for n in range(3)]
+
+    def first() -> None:
+        page.open(served.url)
+        page.sees("Outlines every nucleus.")
+        page.choose(*paths)
+        page.sees("3 images\n3 under way")
+
+    def then() -> None:
+        page.sees("3 images\n1 done, 2 under way")
+        page.open(served.url)
+        page.sees("3 images\n1 done, 2 under way")
+        page.one(".batch-head button").click()
+        page.sees("3 images\n1 done, 2 canceled")
+        page.shot("batch")
+        page.run("window.confirm = () => true")
+        page.run("document.querySelector('.batch .job [aria-label^=Remove]').click()")
+        page.until(lambda: len(page.all(".batch .job")) == 2)
+
+    await in_browser(first)
+    (job,) = await served.worker.claim()
+    await served.worker.complete(job)
+    await in_browser(then)
+
+
+async def test_the_cost_is_told_where_there_are_prices(serve: Serve, page: Page) -> None:
+    used = {"gpu_seconds": "36.0", "cpu_seconds": "7.2", "bytes_in": "600", "bytes_out": "1000"}
+    priced = await serve(cost={"gpu_machine": "n1-standard-1,nvidia-tesla-t4", "cpu_machine": "n1-standard-4"})
+    unpriced = await serve()
+    job_id = await priced.submit("cells.tif")
+
+    def live() -> None:
+        page.sees("Done in")
+        page.sees(" for $0.0101")
+
+    def act() -> None:
+        page.run("document.querySelector('.job .thumb').click()")
+        page.until(lambda: opened(page))
+        page.one("#viewer details summary").click()
+        page.sees("Model server used\n36.00 s")
+        page.sees("Cost\n$0.0101 (prices 2019-06)")
+        page.open(f"{unpriced.url}/#{job_id}")
+        page.until(lambda: opened(page))
+        page.one("#viewer details summary").click()
+        page.sees("Model server used\n36.00 s")
+        assert "$" not in page.text()
+
+    await in_browser(lambda: (page.open(priced.url), page.sees("number 1 in your queue")))
+    (job,) = await priced.worker.claim()
+    await priced.worker.complete(job, used)
+    await in_browser(live)
+    await in_browser(act)
+
+
+async def test_no_window_goes_on_in_anothers_name(serve: Serve, page: Page, tmp_path: Path) -> None:
+    served = await serve(auth={"anonymous": "off"})
+    keys = KeyStore(served.store.redis, served.store.prefix)
+    (_, hers), (_, his) = await keys.create("hers", owner="ada"), await keys.create("his", owner="bob")
+    path = tmp_path / "large.tif"
+    path.write_bytes(TIFF + bytes(range(256)) * 12_000)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 200_000}
+
+    def sign_in(key: str) -> None:
+        page.until(lambda: page.one("#sign-in").is_displayed())
+        page.one("#key").send_keys(key, "\ue007")
+        page.sees("Outlines every nucleus.")
+
+    def act() -> None:
+        driver = page.driver
+        page.open(served.url)
+        sign_in(hers)
+        driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.choose(path)
+        page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.02)
+        first = driver.current_window_handle
+        driver.switch_to.new_window("tab")
+        page.open(served.url)
+        page.sees("Outlines every nucleus.")
+        page.one("#sign").click()
+        sign_in(his)
+        driver.close()
+        driver.switch_to.window(first)
+        # The first window has begun anew: it shows what is his, and sends nothing of hers.
+        page.sees("Nothing here yet.")
+        assert not page.all("#uploads li")
+
+    await in_browser(act)
+    assert await served.store.owned("ada") == []
+    assert await served.store.owned("bob") == []
 
 
 async def test_options_are_drawn_and_sent(served: Served, page: Page, tmp_path: Path) -> None:

@@ -8,14 +8,17 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from tests.fixtures.browser import Page
-from tests.fixtures.frontend import TIFF, Served, squares, view_of
+from tests.fixtures.frontend import TIFF, Serve, Served, squares, view_of
 
 YELLOW = (255, 240, 94)
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -269,21 +272,62 @@ async def test_the_images_of_an_archive_one_by_one(served: Served, page: Page) -
     await look(served, page, job_id, act)
 
 
-async def test_a_result_goes_to_another_viewer(serve: Any, page: Page) -> None:
-    served = await serve(label_viewer="https://label.example/import?file={url}&as=zip")
+async def test_a_result_goes_to_another_viewer_by_its_address(serve: Serve, page: Page) -> None:
+    served = await serve(label_viewer="https://label.example/import?file={labels}&of={image}&as={axes}")
     job_id = await served.submit("cells.tif")
     (job,) = await served.worker.claim()
     await served.worker.complete(job)
 
     def act() -> None:
-        link = page.one("#viewer-send")
-        assert link.is_displayed()
-        _, _, rest = link.get_attribute("href").partition("https://label.example/import?file=")
-        address = page.run("return decodeURIComponent(arguments[0])", rest.removesuffix("&as=zip"))
-        assert address.startswith(f"{served.url}/results/")
-        assert page.run("return fetch(arguments[0]).then((answer) => answer.status)", address) == 200
+        page.run("window.open = (address) => { window.opened = address; }")
+        page.one("#viewer-send").click()
+        told = parse_qs(urlsplit(page.run("return window.opened")).query)
+        assert told["as"] == ["YX"]
+        assert told["file"][0].startswith(f"{served.url}/results/")
+        assert told["of"][0].startswith(f"{served.url}/uploads/")
+        for (address,) in (told["file"], told["of"]):
+            assert page.run("return fetch(arguments[0]).then((answer) => answer.status)", address) == 200
 
     await look(served, page, job_id, act)
+
+
+async def test_a_result_goes_into_an_import_form(serve: Serve, page: Page) -> None:
+    taken: list[dict[str, Any]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append(dict(await request.post()))
+        headers = {"Access-Control-Allow-Origin": "*"}
+        status = 200 if len(taken) == 1 else 500
+        return web.json_response("made1", status=status, headers=headers)
+
+    async def show(_request: web.Request) -> web.Response:
+        return web.Response(text="a project")
+
+    other = web.Application()
+    other.add_routes([web.post("/api/project", take), web.get("/project", show)])
+    async with TestServer(other) as label:
+        served = await serve(label_viewer=f"http://127.0.0.1:{label.port}/")
+        job_id = await served.submit("cells.tif")
+        (job,) = await served.worker.claim()
+        await served.worker.complete(job)
+
+        def act() -> None:
+            before, here = set(page.driver.window_handles), page.driver.current_window_handle
+            page.one("#viewer-send").click()
+            (opened,) = page.until(lambda: set(page.driver.window_handles) - before)
+            page.driver.switch_to.window(opened)
+            page.until(lambda: page.driver.current_url.endswith("/project?projectId=made1"))
+            page.driver.close()
+            page.driver.switch_to.window(here)
+            page.problems()
+            page.one("#viewer-send").click()
+            page.sees("did not take the result (answered 500). It must be able to reach this service.")
+            page.problems()
+
+        await look(served, page, job_id, act)
+    assert sorted(taken[0]) == ["axes", "images", "labels"]
+    async with served.http.get(taken[0]["labels"]) as answer:
+        assert answer.content_type == "application/zip"
 
 
 async def test_a_result_that_is_gone_is_told(served: Served, page: Page) -> None:

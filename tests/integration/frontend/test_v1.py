@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from typing import Any
 
 import pytest
 
 from services.frontend.app import make_app
 from shared.errors import Misconfigured, StorageFull
+from shared.jobs import Job
 from shared.jobs.model import new_id
 from tests.fixtures.frontend import TIFF, Serve, Served, multipart
 
@@ -286,7 +288,7 @@ async def test_a_job_tells_what_it_used(served: Served) -> None:
         "cpu_seconds": 7.2,
         "bytes_in": 600,
         "bytes_out": 1000,
-        **dict.fromkeys(("gpu", "cpu", "network", "total", "prices")),
+        **dict.fromkeys(("gpu", "cpu", "network", "total", "prices", "currency")),
     }
 
 
@@ -305,9 +307,56 @@ async def test_what_jobs_used_is_priced_and_summed_by_batch(serve: Serve) -> Non
     assert done[0]["total"] == pytest.approx(done[0]["gpu"] + done[0]["cpu"] + done[0]["network"])
     summed = (await served.get(f"/api/v1/batches/{batch['id']}"))[1]["cost"]
     assert summed["total"] == pytest.approx(2 * done[0]["total"])
-    assert (summed["gpu_seconds"], summed["prices"]) == (72, "2019-06")
+    assert (summed["gpu_seconds"], summed["prices"], summed["currency"]) == (72, "2019-06", "$")
+    job_id = (await _done(served, batch))[0].id
+    async with served.http.get(f"{served.url}/api/v1/jobs/{job_id}/events") as stream:
+        told = [json.loads(line[6:]) async for line in stream.content if line.startswith(b'data: {"id')]
+    assert told[-1]["cost"] == done[0]
 
 
 async def test_a_machine_without_a_price_stops_the_frontend(serve: Serve) -> None:
     with pytest.raises(Misconfigured, match="no price for the machine 'e9-huge-1'"):
         await serve(cost={"gpu_machine": "e9-huge-1", "cpu_machine": "n1-standard-4"})
+
+
+async def _done(served: Served, batch: dict[str, Any]) -> list[Job]:
+    return [job for job in await served.store.get_many(batch["jobs"]) if job is not None and job.status == "done"]
+
+
+async def test_results_of_a_batch_in_one_zip(served: Served) -> None:
+    names = ["cells.tif", "Cells.png", "zwölf.tif", "late.tif", "bad.tif"]
+    files = [{"file": await _file(served), "name": name} for name in names]
+    _, batch = await served.post("/api/v1/batches", {"type": "segmentation", "files": files})
+    address = f"{served.url}/api/v1/batches/{batch['id']}/result"
+    status, problem = await served.get(f"/api/v1/batches/{batch['id']}/result")
+    assert (status, problem["code"]) == (404, "no-result")
+    jobs = {job.fields["original_name"]: job for job in await served.worker.claim(5)}
+    for name in ("cells.tif", "Cells.png", "zwölf.tif"):
+        await served.worker.complete(jobs[name])
+    await served.store.fail("stand-in", jobs["bad.tif"].held, "The image has no pixels.")
+    other = await served.submit("alone.tif")
+    (job,) = await served.worker.claim()
+    await served.worker.complete(job)
+
+    folders = ["Cells/Cells", "cells (2)/cells", "zwölf/zwölf"]
+    members = [f"{folder}_batch_0_feature_0.tif" for folder in folders]
+    found = await _unzipped(served, address)
+    assert found == {
+        **dict.fromkeys(members, TIFF),
+        "NOT-INCLUDED.txt": b"bad.tif: The image has no pixels.\nlate.tif: It has not ended yet.\n",
+    }
+    assert set(await _unzipped(served, f"{served.url}/api/v1/results")) >= {
+        *members,
+        "alone/alone_batch_0_feature_0.tif",
+    }
+    some = await _unzipped(served, f"{served.url}/api/v1/results?ids={other},{jobs['zwölf.tif'].id}")
+    assert list(some) == ["alone/alone_batch_0_feature_0.tif", members[2]]
+    assert (await served.get("/api/v1/results?ids=what"))[0] == 400
+
+
+async def _unzipped(served: Served, address: str) -> dict[str, bytes]:
+    async with served.http.get(address) as answer:
+        assert answer.headers["Content-Disposition"].startswith('attachment; filename="results-')
+        with zipfile.ZipFile(io.BytesIO(await answer.read())) as archive:
+            assert archive.testzip() is None
+            return {name: archive.read(name) for name in archive.namelist()}
