@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +19,10 @@ import tifffile
 
 from services.console.up import ports
 from services.triton import environment
+from tests.fixtures.docs import DOCS, PAGES, blocks
 from tests.fixtures.suite import ROOT, Suite, left, running_suite
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 
 def nuclei(side: int, count: int) -> tuple[bytes, int]:
@@ -47,7 +48,8 @@ async def test_an_image_goes_in_and_its_cells_come_out_whatever_dies_meanwhile(t
     data = tmp_path / "data"
     port = str(ports.take(0))
     image, count = nuclei(512, 8)
-    async with running_suite(data, "--port", port) as suite:
+    more = _job_type_of_the_tutorial(tmp_path / "packages")
+    async with running_suite(data, "--port", port, environment=more) as suite:
         assert suite.url == f"http://127.0.0.1:{port}"
         await _gives_cells(suite, image, count)
         _status_tells_of_it(suite)
@@ -87,30 +89,43 @@ def _status_tells_of_it(suite: Suite) -> None:
 
 
 def _does_what_the_documentation_says(suite: Suite, folder: Path, image: bytes) -> None:
-    """Run each block that a page marks with ``run``, as somebody would who follows it."""
+    """Run each block that a page marks with ``run`` or ``python``, as somebody would who follows it."""
     folder.mkdir()
-    (folder / "kiosk").symlink_to(ROOT / "kiosk")
+    for part in ROOT.iterdir():
+        (folder / part.name).symlink_to(part)
     (folder / "cells.tif").write_bytes(image)
+    programs = os.pathsep.join((str(folder), str(Path(sys.executable).parent), os.environ["PATH"]))
     variables = {**os.environ, "KIOSK_DATA": str(suite.data), "KIOSK_PYTHON": sys.executable, "COLUMNS": "200"}
-    blocks = [
-        (page.name, ["sh", "-exc", text] if mark == "run" else [sys.executable, "-c", _at(suite, text)])
-        for page in sorted((ROOT / "docs").glob("*.md"))
-        for mark, text in re.findall(r"<!-- (run|python) -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL)
-    ]
-    assert len(blocks) > 5
-    for page, command in blocks:
+    variables |= {"PATH": programs, "PYTHONPATH": str(folder)}
+    chosen = [block for page in PAGES for block in blocks(page) if block.mark in ("run", "python")]
+    assert len(chosen) > 15
+    for block in chosen:
+        if any(program in block.text and not shutil.which(program) for program in ("curl", "jq")):
+            continue
+        text = block.text.replace("http://127.0.0.1:8080", suite.url)
+        command = ["sh", "-exc", text] if block.mark == "run" else [sys.executable, "-c", text]
         done = subprocess.run(
-            command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=120
+            command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=600
         )
-        assert done.returncode == 0, f"{page}:\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{block}:\n{done.stdout}\n{done.stderr}"
     with zipfile.ZipFile(next((folder / "results").glob("*.zip"))) as result:
         assert result.namelist() == ["cells_batch_0_feature_0.tif"]
     made = json.loads(next((folder / "bench").glob("3jobs_0delay_*.json")).read_text())
     assert [job["status"] for job in made["job_data"]] == ["done"] * 3
+    assert (folder / "report" / "throughput.png").stat().st_size
+    found = [zipfile.ZipFile(path).namelist() for path in (folder / "results").glob("cells*.zip")]
+    assert ["cells.csv"] in found, "the tutorial's job type was run"
 
 
-def _at(suite: Suite, program: str) -> str:
-    return f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + program.replace("http://127.0.0.1:8080", suite.url)
+def _job_type_of_the_tutorial(folder: Path) -> dict[str, str]:
+    """Install the job type that docs/custom-job.md shows, as a package beside the consumer; return the environment."""
+    code = next(block.text for block in blocks(DOCS / "custom-job.md") if block.mark == "pipeline")
+    about = folder / "brightness-1.0.dist-info"
+    about.mkdir(parents=True)
+    (folder / "brightness.py").write_text(code)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: brightness\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[cellkiosk.pipelines]\nbrightness = brightness:Brightness\n")
+    return {"PYTHONPATH": str(folder)}
 
 
 async def _survives_the_death_of_its_worker(suite: Suite) -> None:

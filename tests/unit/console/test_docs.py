@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
+import itertools
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +19,18 @@ import pytest
 from services.console import commands
 from shared.jobs import JobStore, Notifications
 from tests.fixtures.consumer import MODELS, running_consumer, tiff
+from tests.fixtures.docs import DOCS, PAGES, ROOT, Block, blocks, spans
 
-ROOT = Path(__file__).resolve().parents[3]
-DOCS = ROOT / "docs"
-PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-BLOCK = re.compile(r"(?:<!-- (\w+) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
+#: Of shell blocks: run against a real suite (tests/e2e/suite), or only checked here.
+MARKS = {"run", "checked", "cloud"}
+LANGUAGES = {"sh", "text", "python", "yaml", "json", "csv", "ini", "toml", "{ .text .diagram }"}
+COMMAND = re.compile(r"\s*(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:kiosk|make|python3?|kubectl|helm|docker|curl|pip|gcloud) ")
+#: Words after which a text may say what somebody types: those of programs of ours.
+OURS = re.compile(r"(?:\./)?(?:kiosk|make) [a-z]")
 
 
-def lines() -> Iterator[tuple[str, str]]:
-    """All command lines of the pages, with the page."""
-    for page in PAGES:
-        for _mark, language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-            if language == "sh":
-                for line in text.replace("\\\n", " ").splitlines():
-                    if words := line.partition("  #")[0].partition(" #")[0].strip():
-                        yield page.name, words
+def all_blocks() -> list[Block]:
+    return [block for page in PAGES for block in blocks(page)]
 
 
 @pytest.fixture(scope="session")
@@ -62,31 +61,91 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
 
 
+def test_every_command_says_what_tests_do_with_it() -> None:
+    for block in all_blocks():
+        assert block.language, f"{block} is indented: fence it"
+        assert block.language in LANGUAGES, f"{block} is in the unknown language {block.language!r}"
+        if block.language == "sh":
+            assert block.mark in MARKS, f"{block} is marked {block.mark!r}; one of {MARKS} must stand before it"
+        else:
+            hidden = next((line for line in block.text.splitlines() if COMMAND.match(line)), "")
+            assert not hidden, f"{block} is no sh block and holds the command {hidden!r}"
+
+
+def test_a_command_without_a_mark_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Text\n\n    make run\n\n<!-- run -->\n```sh\nmake run\n```\n\n```sh\nA=1 make test  # it\n```\n")
+    found = list(blocks(page))
+    assert [(block.language, block.mark) for block in found] == [("", ""), ("sh", "run"), ("sh", "")]
+    assert list(found[2].commands()) == [["make", "test"]]
+
+
 def test_commands_in_the_documentation_are_understood() -> None:
-    seen = list(lines())
+    shell = [block for block in all_blocks() if block.language == "sh"]
+    assert len(shell) > 40
+    for block in shell:
+        for words in block.commands():
+            problem = _misunderstood(words)
+            assert not problem, f"{block}: {shlex.join(words)}: {problem}"
+
+
+def test_commands_within_texts_are_understood() -> None:
+    seen = [(page, text) for page in PAGES for text in spans(page) if OURS.match(text) and "…" not in text]
     assert len(seen) > 25
-    for page, line in seen:
-        words = shlex.split(line)
-        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
-            words.pop(0)
+    for page, text in seen:
+        words = shlex.split(text)
         problem = _misunderstood(words)
-        assert not problem, f"{page}: {line}: {problem}"
+        assert not problem or _names_options(words), f"{page.name}: `{text}`: {problem}"
+
+
+def _names_options(words: list[str]) -> bool:
+    """Tell whether this is no whole command, and names options that there are: `kiosk cluster create --gpus`."""
+    plain = [word for word in words[1:] if not word.startswith("-")]
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+        commands.main([*plain, "--help"])
+    return all(word in told.getvalue() for word in words if word.startswith("-"))
+
+
+def test_python_in_the_documentation_is_python() -> None:
+    for block in all_blocks():
+        if block.language == "python":
+            compile(block.text, str(block), "exec")
 
 
 def _misunderstood(words: list[str]) -> str:
-    """Return why a command cannot be right; an empty text for other programs, which are not ours to judge."""
-    if words[0] in ("./kiosk", "kiosk"):
+    """Return why a command cannot be right; an empty text where it can, as far as that is ours to judge."""
+    program = Path(words[0]).name
+    if program == "kiosk":
         return _kiosk(words[1:])
-    if words[0] == "make":
+    if program == "make":
         target = next((word for word in words[1:] if "=" not in word), "help")
         known = re.findall(r"^([a-z/-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         return "" if target in known else f"there is no target {target}"
-    if words[:2] in (["python", "-m"], [".venv/bin/python", "-m"]) and words[2].startswith(("services", "benchmarks")):
-        return "" if importlib.util.find_spec(words[2]) else f"there is no module {words[2]}"
-    return ""
+    if program == "python" and words[1] == "-m" and words[2].startswith(("services", "benchmarks")):
+        return _module(words[2], words[3:])
+    if "--" in words and "kiosk" in words:  # within a pod
+        return _kiosk(words[words.index("kiosk", words.index("--")) + 1 :])
+    paths = [word for word in words if re.match(r"(helm|services|tests|requirements|docs)/[^$]+$", word)]
+    missing = next((path for path in paths if not (ROOT / path).exists()), "")
+    return f"there is no {missing}" if missing else ""
+
+
+def _module(name: str, words: list[str]) -> str:
+    """Look for a module, and for the options in its source: to ask it for them would take seconds for each."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        return f"there is no module {name}"
+    origin = Path(found.origin)
+    sources = origin.parent.glob("*.py") if origin.name in ("__init__.py", "__main__.py") else [origin]
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    options = [word for word in words if word.startswith("--") and word != "--help"]
+    missing = next((word for word in options if f'"{word}"' not in text), "")
+    return f"{name} has no option {missing}" if missing else ""
 
 
 def _kiosk(words: list[str]) -> str:
+    words = list(itertools.takewhile(lambda word: word not in ("|", "&&", "||", ";"), words))
     try:
         if not words or words[0] == "simulate":
             return ""
@@ -102,8 +161,7 @@ def _kiosk(words: list[str]) -> str:
 
 
 async def test_the_example_of_a_job_type_works(store: JobStore, notifications: Notifications, tmp_path: Path) -> None:
-    page = (DOCS / "custom-job.md").read_text(encoding="utf-8")
-    code = next(text for mark, _language, text in BLOCK.findall(page) if mark == "pipeline")
+    code = next(block.text for block in blocks(DOCS / "custom-job.md") if block.mark == "pipeline")
     path = tmp_path / "brightness.py"
     path.write_text(code)
     spec = importlib.util.spec_from_file_location("brightness", path)
