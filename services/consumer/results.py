@@ -19,7 +19,7 @@ def base_name(job: Job) -> str:
     """Return the name of a job's input without folder and ending: what its results are called after."""
     name = PurePosixPath(job.fields.get("original_name", "").replace("\\", "/")).name or "image"
     lowered = name.lower()
-    for ending in (".ome.tif", ".ome.tiff", ".ome.btf", ".zarr.zip", ".tar.gz"):
+    for ending in (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.zarr.zip", ".zarr.zip", ".tar.gz"):
         if lowered.endswith(ending) and len(name) > len(ending):
             return name[: -len(ending)]
     return PurePosixPath(name).stem

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,8 +202,8 @@ class Tools:
         return key
 
     def url(self, key: str) -> str:
-        """Return where users read a stored result."""
-        return f"{self.settings.public_url.rstrip('/')}/results/{key.removeprefix('output/')}"
+        """Return where users read a stored result; any program may open it as it is, whatever the image was called."""
+        return f"{self.settings.public_url.rstrip('/')}/results/{quote(key.removeprefix('output/'))}"
 
     def facts(self) -> Mapping[str, str]:
         """Return what is to be said of every attempt that ended: times in seconds, retries."""

@@ -6,8 +6,7 @@ read: linking anew is what the job is for.
 
 from __future__ import annotations
 
-import shutil
-import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.consumer.reading import Member, extract_member, list_members
+from services.consumer.reading.limits import MEMORY
+from services.consumer.settings import LimitSettings
 from shared.errors import InvalidInput
 
 ENDINGS = (".trk", ".trks")
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,40 +30,38 @@ class Segmented:
     labels: NDArray[Any]
 
 
-def read_trk(path: Path, scratch: Path, limit: int) -> Segmented:
-    """Read a segmented movie; its arrays become files in ``scratch`` of at most ``limit`` bytes each.
+def read_trk(path: Path, scratch: Path, limits: LimitSettings) -> Segmented:
+    """Read a segmented movie; its arrays become files in ``scratch``.
 
     Raises:
         InvalidInput: it is no such file, too large, or holds more than one movie.
     """
-    try:
-        with tarfile.open(path) as archive:
-            files = {Path(member.name).name: member for member in archive if member.isfile()}
-            arrays = [_array(archive, files.get(f"{name}.npy"), scratch, limit) for name in ("raw", "tracked")]
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise InvalidInput("The file is no sound .trk or .trks file.", code="unreadable") from error
-    raw, labels = (_movie(array) for array in arrays)
+    members, _ = list_members(path, (".npy",), limits.archive_members, limits.archive_bytes, scratch)
+    files = {Path(member.name).name: member for member in members}
+    raw, labels = (_movie(_array(path, files, f"{name}.npy", scratch, limits)) for name in ("raw", "tracked"))
     if raw.shape != labels.shape:
         raise InvalidInput(f"Movie {raw.shape} and labels {labels.shape} differ in shape.", code="shape")
     if labels.dtype.kind not in "iub":
         raise InvalidInput(f"The labels are {labels.dtype}; whole numbers are needed.", code="unsupported-dtype")
+    if raw.dtype.kind not in "iubf":
+        raise InvalidInput(f"The movie's pixels are {raw.dtype}; numbers are needed.", code="unsupported-dtype")
     return Segmented(raw, labels)
 
 
-def _array(archive: tarfile.TarFile, member: tarfile.TarInfo | None, scratch: Path, limit: int) -> NDArray[Any]:
+def _array(path: Path, files: Mapping[str, Member], name: str, scratch: Path, limits: LimitSettings) -> NDArray[Any]:
+    member = files.get(name)
     if member is None:
-        raise InvalidInput("The file lacks raw.npy or tracked.npy.", code="unreadable")
-    if member.size > limit:
+        raise InvalidInput(f"The file lacks {name}.", code="unreadable")
+    if member.size > limits.job_memory:
         raise InvalidInput(
-            f"The movie takes {member.size} bytes; at most {limit} are allowed (KIOSK_LIMITS__JOB_MEMORY).",
+            f"The movie takes {member.size:,} bytes; at most {limits.job_memory:,} are allowed (setting {MEMORY}).",
             code="too-large",
         )
-    target = scratch / Path(member.name).name
-    source = archive.extractfile(member)
-    assert source is not None  # only regular files were listed
-    with source, target.open("wb") as out:
-        shutil.copyfileobj(source, out, _PIECE)
-    return np.asarray(np.load(target, mmap_mode="r", allow_pickle=False))
+    extract_member(path, member, scratch / name)
+    try:
+        return np.asarray(np.load(scratch / name, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{name} in the file is no sound array of numbers.", code="unreadable") from error
 
 
 def _movie(array: NDArray[Any]) -> NDArray[Any]:

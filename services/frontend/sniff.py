@@ -1,7 +1,7 @@
 """What a file is, by its first bytes: names and declared types are not believed.
 
 Signatures: TIFF 6.0 and BigTIFF specifications, PNG (RFC 2083), JPEG (ITU T.81), ZIP (PKWARE APPNOTE), gzip (RFC 1952),
-NumPy's NPY format.
+tar (POSIX.1-1988), NumPy's NPY format.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ JPEG = Kind("JPEG image", "image/jpeg", (".jpg", ".jpeg"))
 NPY = Kind("NumPy array", "application/x-npy", (".npy",))
 ZIP = Kind("zip archive", "application/zip", (".zip", ".npz", ".ozx"), archive=True)
 GZIP = Kind("gzip archive", "application/gzip", (".tar.gz", ".tgz"), archive=True)
+#: A movie and its labels: a tar, gzipped or not, that only its name tells from an archive of images.
+MOVIE = Kind("segmented movie", "application/x-tar", (".trk", ".trks"))
 
 _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b"II*\0", TIFF),
@@ -44,7 +46,7 @@ _SIGNATURES: tuple[tuple[bytes, Kind], ...] = (
     (b"PK\x05\x06", ZIP),
     (b"\x1f\x8b", GZIP),
 )
-KINDS = (TIFF, PNG, JPEG, NPY, ZIP, GZIP)
+KINDS = (TIFF, PNG, JPEG, NPY, ZIP, GZIP, MOVIE)
 ENDINGS = tuple(ending for kind in KINDS for ending in kind.endings)
 ARCHIVES = (".zip", ".tar.gz", ".tgz")
 #: Zip files that are one image each, not archives of images.
@@ -73,11 +75,12 @@ def checked(name: str, head: bytes) -> Kind:
     """
     if not head:
         raise InvalidInput(f"The file {name!r} is empty (0 bytes).", code="empty-file")
-    kind = sniff(head)
+    kind, named = sniff(head), ending_of(name)
+    if named in MOVIE.endings:
+        return _movie(name, kind, head)
     if kind is None:
         said = "text" if _is_text(head) else "of no known image format"
         raise InvalidInput(f"The file {name!r} is {said}. {_allowed()}", code="not-an-image")
-    named = ending_of(name)
     if kind.archive and not named.endswith(kind.endings):
         raise InvalidInput(
             f"The file {name!r} is a {kind.name}, not an image. Name it {kind.endings[0]} to have every image in it "
@@ -90,6 +93,15 @@ def checked(name: str, head: bytes) -> Kind:
             code="image-as-archive",
         )
     return kind
+
+
+def _movie(name: str, kind: Kind | None, head: bytes) -> Kind:
+    if kind is not GZIP and head[257:262] != b"ustar":
+        raise InvalidInput(
+            f"The file {name!r} is no segmented movie: files named .trk or .trks are tar archives, gzipped or not.",
+            code="not-an-image",
+        )
+    return MOVIE
 
 
 def base_name(name: str) -> str:
@@ -122,4 +134,4 @@ def _is_text(head: bytes) -> bool:
 
 
 def _allowed() -> str:
-    return "Allowed are TIFF, PNG, JPEG and NumPy images, and zip or tar.gz archives of them."
+    return "Allowed are TIFF, PNG, JPEG and NumPy images, zip or tar.gz archives of them, and segmented movies (.trk)."

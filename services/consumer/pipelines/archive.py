@@ -51,10 +51,12 @@ async def _split(job: Job, tools: Tools) -> Outcome:
     async with tools.stage("started", 0):
         source = await tools.fetch()
     limits = tools.settings.limits
+    kind = (await tools.bench.store.types()).get(item_type)
+    endings = kind.accepts if kind else IMAGES
     members, skipped = await tools.compute(
         list_members,
         source,
-        IMAGES,
+        endings,
         limits.archive_members,
         limits.archive_bytes,
         tools.scratch,
@@ -62,10 +64,10 @@ async def _split(job: Job, tools: Tools) -> Outcome:
     )
     if not members:
         raise InvalidInput(
-            f"The archive holds no image; allowed are {', '.join(IMAGES)}.{_told(skipped)}", code="no-image"
+            f"The archive holds no image; allowed are {', '.join(endings)}.{_told(skipped)}", code="no-image"
         )
     async with tools.stage("pre-processing", 0):
-        stored = await each((_store(tools, source, member, n) for n, member in enumerate(members)), _MEMBERS)
+        stored = await each((_store(tools, source, member, n, endings) for n, member in enumerate(members)), _MEMBERS)
     skipped = [*skipped, *(answer for answer in stored if isinstance(answer, Skipped))]
     sound = [(name, member) for name, member in zip(stored, members, strict=True) if isinstance(name, str)]
     if not sound:
@@ -99,10 +101,10 @@ def _told(skipped: Sequence[Skipped]) -> str:
     return f" Left out: {first}{' and others' if len(skipped) > 3 else ''}."
 
 
-async def _store(tools: Tools, source: Path, member: Member, number: int) -> str | Skipped:
+async def _store(tools: Tools, source: Path, member: Member, number: int, endings: Sequence[str]) -> str | Skipped:
     """Put a member into storage and return its key; a damaged one is left out, and costs the others nothing."""
     path = tools.scratch / f"member-{number}"
-    ending = next((ending for ending in IMAGES if member.name.lower().endswith(ending)), "")
+    ending = next((ending for ending in endings if member.name.lower().endswith(ending)), "")
     try:
         await tools.compute(extract_member, source, member, path)
         return await tools.save(path, f"members/{number}{ending}", "application/octet-stream")

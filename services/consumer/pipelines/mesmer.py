@@ -90,7 +90,7 @@ class Mesmer(Pipeline[MesmerOptions]):
 
         await tools.tell("predicting", 10)
         await each((plane(b) for b in range(batch)), _PLANES)
-        about = {"model": f"{card.name}:{card.version}", "scale": f"{zoom:g}"}
+        about = {"model": f"{card.name}:{card.version}", "scale": f"{zoom:g}", "dim_order": decoded.dim_order}
         entries = [await _written(tools, kind, stack, decoded.pixel_size_um, about) for kind, stack in stacks.items()]
         count_pixels(job, image, batch)
         facts = {"dim_order": decoded.dim_order, "scale": f"{zoom:g}", "model_used": about["model"]}

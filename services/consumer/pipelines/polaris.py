@@ -24,6 +24,8 @@ from shared.errors import InvalidInput
 from shared.jobs import Job
 
 _PLANES = 2
+#: What the channels after that of the spots show.
+_PARTS = ("nuclei", "membranes")
 #: For each way to segment, its model; the kinds of objects follow from the model's card.
 _MODELS = {"cell culture": "NuclearSegmentation", "tissue": "WholeCellSegmentation"}
 
@@ -59,8 +61,7 @@ class Polaris(Pipeline[PolarisOptions]):
     job_type = "polaris"
     title = "Spots in cells"
     description = "Finds spots such as single RNA molecules and tells in which cell each lies."
-    rank = 30
-    model = "NuclearSegmentation"
+    rank = 30  # no model of its own: which one is meant depends on the segmentation
     Options = PolarisOptions
 
     async def run(self, job: Job, tools: Tools) -> Outcome:
@@ -74,7 +75,9 @@ class Polaris(Pipeline[PolarisOptions]):
         image = decoded.open()
         channels = _channels(options, image.shape[1])
         segmenter = await _segmenter(tools, options, decoded, image, channels)
-        about = {} if segmenter is None else {"model": f"{segmenter.card.name}:{segmenter.card.version}"}
+        facts = {"dim_order": decoded.dim_order, "scale": f"{segmenter.zoom:g}" if segmenter else "1"}
+        model = f"{segmenter.card.name}:{segmenter.card.version}" if segmenter else ""
+        about = {"model": model, **facts}
         kinds = [] if segmenter is None else [kind.name for kind in segmenter.card.objects]
         view = View(tools, image, decoded, channel=channels[0], layers=kinds)
         done = 0
@@ -101,8 +104,7 @@ class Polaris(Pipeline[PolarisOptions]):
         results = await each((plane(b) for b in range(image.shape[0])), _PLANES)
         count_pixels(job, image, image.shape[0])
         entries = [entry for pictures, _ in results for entry in pictures] + [table for _, table in results]
-        facts = {"dim_order": decoded.dim_order, "scale": f"{segmenter.zoom:g}" if segmenter else "1"}
-        return await finish(tools, entries, view, facts)
+        return await finish(tools, entries, view, {**facts, **({"model_used": model} if model else {})})
 
 
 def _channels(options: PolarisOptions, count: int) -> tuple[int, ...]:
@@ -111,7 +113,7 @@ def _channels(options: PolarisOptions, count: int) -> tuple[int, ...]:
     check_channels(options.channels, count)
     channels = options.channels or tuple(range(min(needed, count)))
     if len(channels) < needed:
-        names = ", ".join(("spots", "nuclei", "membranes")[:needed])
+        names = ", ".join(("spots", *_PARTS)[:needed])
         raise InvalidInput(
             f"Segmentation {options.segmentation_type!r} needs {needed} channels ({names}); there are {len(channels)}.",
             code="channels",
@@ -127,8 +129,8 @@ async def _segmenter(
     card = await tools.card(_MODELS[options.segmentation_type])
     if len(card.channels) != len(channels) - 1:
         raise InvalidInput(
-            f"The model {card.name} reads {len(card.channels)} channels; {options.segmentation_type} has "
-            f"{len(channels) - 1}.",
+            f"The model {card.name} reads channels of {', '.join(card.channels)}; the segmentation "
+            f"{options.segmentation_type!r} is one by {' and '.join(_PARTS[: len(channels) - 1])}.",
             code="does-not-fit-model",
         )
     plane = image[image.shape[0] // 2, channels[1]]

@@ -127,6 +127,7 @@ class Segmentation(Pipeline[SegmentationOptions]):
                 about = {
                     "model": f"{card.name}:{card.version}",
                     "scale": f"{zoom:g}",
+                    "dim_order": decoded.dim_order,
                     "channel": ",".join(map(str, runs[place])),
                     "objects": card.objects[kind].name,
                 }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from services.consumer.dense import check_channels, choose_zoom
+from services.consumer.imaging.labels import relabel
 from services.consumer.imaging.tracking import Tracker, TrackingParams
 from services.consumer.pipeline import IMAGES, Pipeline
 from services.consumer.pipelines.segmentation import Channels, ImageOptions, likely_channel
@@ -150,11 +151,16 @@ def _labels(path: Path, length: int) -> NDArray[Any]:
 async def _link_segmented(tools: Tools, options: TrackingOptions, source: Path) -> Outcome:
     """Link a movie that came with its labels."""
     async with tools.stage("pre-processing", 5):
-        found: Segmented = await tools.compute(read_trk, source, tools.scratch, tools.settings.limits.job_memory)
+        found: Segmented = await tools.compute(read_trk, source, tools.scratch, tools.settings.limits)
         _check_length(len(found.labels), tools)
-    runs = [found.labels[first : first + _RUN] for first in range(0, len(found.labels), _RUN)]
-    reads = [functools.partial(np.asarray, run) for run in runs]
+    runs = (found.labels[first : first + _RUN] for first in range(0, len(found.labels), _RUN))
+    reads = [functools.partial(_numbered, run) for run in runs]
     return await _linked(tools, options, reads, found.raw[:, np.newaxis], None, {"dim_order": "BXY", "scale": "1"})
+
+
+def _numbered(frames: NDArray[Any]) -> NDArray[np.int32]:
+    """Number the labels of each frame anew, whatever numbers somebody gave them; below 0 is background."""
+    return np.stack([relabel(np.maximum(frame, 0)) for frame in frames])
 
 
 async def _linked(
@@ -184,7 +190,9 @@ async def _linked(
         await each((link(read) for read in reads), _AT_ONCE)
         view.tracks(tracker.lineage())
         lineage.write_text(json.dumps(tracker.lineage()), "utf-8")
-        await tools.compute(_write, target, stack, pixel_size_um)
+        told = {**tools.job.fields, **facts}
+        about = {name: told[name] for name in ("dim_order", "scale") if name in told}
+        await tools.compute(_write, target, stack, pixel_size_um, about)
     entries = [(f"{base_name(tools.job)}_feature_0.tif", target), ("lineage.json", lineage)]
     return await finish(tools, entries, view, facts)
 
@@ -197,8 +205,8 @@ def _link(tracker: Tracker, read: Read, target: NDArray[np.int32]) -> int:
     return len(labels)
 
 
-def _write(path: Path, stack: NDArray[np.int32], pixel_size_um: float | None) -> None:
-    write_labels(path, stack, pixel_size_um=pixel_size_um, description={"axes": "TYX"})
+def _write(path: Path, stack: NDArray[np.int32], pixel_size_um: float | None, about: Mapping[str, str]) -> None:
+    write_labels(path, stack, pixel_size_um=pixel_size_um, description={**about, "objects": "tracks"})
 
 
 def _check_length(frames: int, tools: Tools) -> None:

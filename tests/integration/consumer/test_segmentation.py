@@ -41,7 +41,7 @@ async def test_an_image_becomes_labels_at_its_own_size(consumer: Consumer) -> No
     assert agreement(labels, truth) > 0.9
     assert labels.max() == truth.max()
     assert job.fields["output_url"].startswith("http://kiosk.example/results/")
-    assert job.fields["output_url"].endswith("/some cells.zip")
+    assert job.fields["output_url"].endswith("/some%20cells.zip")
     for name in ("download_time", "preprocess_time", "prediction_time", "postprocess_time", "upload_time"):
         assert float(job.fields[name]) >= 0
     assert job.fields["failures"] == ""

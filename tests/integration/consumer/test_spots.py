@@ -55,6 +55,22 @@ async def test_spots_in_cells(consumer: Consumer) -> None:
     assert near(found, (48, 48))["cellID0"] == "0"
 
 
+async def test_tissue_gives_whole_cells_and_nuclei(consumer: Consumer) -> None:
+    nuclei, _ = cells(96, 96)
+    membranes = (nuclei // 2)[::-1]
+    image = np.stack([spots_image((96, 96), PLACES), nuclei, membranes])
+    job = await consumer.run(
+        "polaris",
+        tiff(image, photometric="minisblack"),
+        "fish.tif",
+        {"dimension_order": "CXY", "segmentation_type": "tissue"},
+    )
+    entries = await consumer.result(job)
+    assert list(entries) == ["fish_batch_0_feature_0.tif", "fish_batch_0_feature_1.tif", "fish_0.csv"]
+    assert entries["fish_0.csv"].splitlines()[0] == b"x,y,cellID0,cellID1"
+    assert job.fields["model_used"].startswith("WholeCellSegmentation:")
+
+
 async def test_segmentation_none_gives_the_table_alone(consumer: Consumer) -> None:
     image = spots_image((96, 96), PLACES)
     job = await consumer.run("polaris", tiff(image), "fish.tif", {"segmentation_type": "none"})

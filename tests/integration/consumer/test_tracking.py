@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -84,26 +85,62 @@ async def test_frames_that_cannot_be_segmented_are_empty_and_told(
     assert job.fields["failures"] == "frames-2-3=These%20two%20are%20out%20of%20focus."
 
 
-async def test_a_segmented_movie_is_linked_as_it_is(consumer: Consumer) -> None:
-    image, labels = movie()
+def npy(array: NDArray[Any]) -> bytes:
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
+    np.save(out, array)
+    return out.getvalue()
+
+
+def segmented(image: NDArray[Any], labels: NDArray[Any], mode: str = "w") -> bytes:
+    """Return a .trk file."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as archive:  # type: ignore[call-overload]
         for name, array in (("raw.npy", image), ("tracked.npy", labels)):
             content = npy(array[..., np.newaxis])
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    job = await consumer.run("tracking", out.getvalue(), "film.trk")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+async def test_a_segmented_movie_is_linked_as_it_is(consumer: Consumer, mode: str) -> None:
+    job = await consumer.run("tracking", segmented(*movie(), mode), "film.trk")
     check(await consumer.result(job))
+
+
+async def test_labels_of_any_number_are_numbered_anew(consumer: Consumer) -> None:
+    image, labels = movie()
+    wild = np.where(labels == 0, -7, labels.astype(np.int64) * 2_000_000_000)
+    job = await consumer.run("tracking", segmented(image, wild), "film.trk")
+    check(await consumer.result(job))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no tar at all" * 100, "no archive"),
+        (segmented(np.zeros((2, 8, 8)), np.zeros((3, 8, 8), np.int32)), "differ in shape"),
+        (segmented(np.zeros((2, 8, 8)), np.zeros((2, 8, 8))), "whole numbers are needed"),
+        (segmented(np.zeros((2, 8, 8), complex), np.zeros((2, 8, 8), np.int32)), "numbers are needed"),
+        (segmented(np.zeros((2, 8, 8)), np.zeros((2, 8, 8), np.int32))[:1500], "damaged"),
+    ],
+)
+async def test_a_broken_segmented_movie_fails_with_a_sentence(consumer: Consumer, content: bytes, reason: str) -> None:
+    job = await consumer.run("tracking", content, "film.trk")
+    assert job.status == "failed"
+    assert reason in job.fields["reason"]
+
+
+async def test_an_archive_of_movies_takes_segmented_ones_too(consumer: Consumer) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a/film.trk", segmented(*movie()))
+    job = await consumer.run("archive", out.getvalue(), "films.zip", item_type="tracking")
+    assert list(await consumer.result(job)) == ["a/film_feature_0.tif", "a/lineage.json"]
 
 
 async def test_one_frame_is_no_movie(consumer: Consumer) -> None:
     job = await consumer.run("tracking", tiff(movie()[0][0]), "film.tif")
     assert job.status == "failed"
     assert job.fields["reason"].startswith("A movie needs 2 to")
-
-
-def npy(array: NDArray[Any]) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()

@@ -43,6 +43,25 @@ def test_archives_by_name(name: str, archive: bool) -> None:
     assert sniff.is_archive(name) is archive
 
 
+TAR = bytes(257) + b"ustar\0" + bytes(249)
+
+
+@pytest.mark.parametrize(("name", "head"), [("a.trk", TAR), ("a.TRKS", b"\x1f\x8b" + bytes(500))])
+def test_segmented_movies_are_tars(name: str, head: bytes) -> None:
+    assert sniff.checked(name, head) is sniff.MOVIE
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "code"),
+    [("a.trk", b"PK\3\4" + bytes(500), "not-an-image"), ("a.trk", b"a text", "not-an-image"),
+     ("a.trk", b"", "empty-file"), ("a.tif", TAR, "not-an-image"), ("a.tif", b"\x1f\x8b", "archive-as-image")],
+)  # fmt: skip
+def test_what_is_no_segmented_movie(name: str, head: bytes, code: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        sniff.checked(name, head)
+    assert refused.value.code == code
+
+
 @pytest.mark.parametrize("name", ["../x", "uploads/../x", "uploads//x", "a/./b", "", "x\ny"])
 def test_names_that_no_upload_has(name: str) -> None:
     with pytest.raises(InvalidInput):

@@ -144,3 +144,14 @@ def test_many_touching_cells() -> None:
     assert labels.max() == 65_536
     assert labels.all()
     assert np.bincount(labels.ravel())[1:].min() > 30
+
+
+def test_more_touching_objects_than_16_bits_can_count() -> None:
+    hill = np.array([[60, 90, 90, 60], [90, 200, 180, 90], [90, 180, 170, 90], [60, 90, 90, 60]], np.uint8)
+    side = 257
+    params = WatershedParams(smoothing=0, h=0.05, min_size=1, max_hole=0)
+    labels = watershed(np.tile(hill, (side, side)), params, (4 * side, 4 * side))
+    truth = np.arange(1, side**2 + 1).reshape(side, side).repeat(4, 0).repeat(4, 1)
+    assert side**2 > 65535
+    assert labels.max() == side**2
+    assert len(np.unique(labels.astype(np.int64) << 32 | truth)) == side**2
