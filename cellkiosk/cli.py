@@ -29,6 +29,7 @@ exit codes:
   4    not allowed: the API key is missing, wrong, or lacks a right
   130  interrupted
 """
+_TOLD = ("id", "status", "progress", "position", "eta", "reason")
 _STATUSES = ("new", "started", "waiting", "done", "failed", "canceled")
 
 
@@ -44,7 +45,8 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"kiosk: {error}\n")
         return _code(error)
     except KeyboardInterrupt:
-        sys.stderr.write("kiosk: interrupted; submitted jobs go on: see `kiosk ls`.\n")
+        goes_on = "the same call goes on where it stopped" if options.command == "get" else "submitted jobs go on"
+        sys.stderr.write(f"\nkiosk: interrupted; {goes_on}: see `kiosk ls`.\n")
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # `kiosk ls | head`
@@ -103,7 +105,7 @@ async def _watch(client: AsyncClient, options: argparse.Namespace) -> int:
     async for event in client.watch(options.ids):
         last[event.id] = event
         if options.json:
-            _line({"id": event.id, "status": event.status, "progress": event.progress, "reason": event.reason})
+            _line({name: getattr(event, name) for name in _TOLD})
         else:
             board.set(rows[event.id], event.status, event.progress, note_of(event))
     return 0 if all(event.status == "done" for event in last.values()) else 1
@@ -124,26 +126,49 @@ async def _get(client: AsyncClient, options: argparse.Namespace) -> int:
     out = _folder(options.out)
     assert out is not None
     board = Board(quiet=options.quiet or options.json)
-    code = 0
-    for job_id in options.ids:
+
+    async def get(job_id: str) -> dict[str, Any]:
         row = board.add(job_id)
-        try:
-            info = await client.job(job_id).refresh()
-            path = await files.fetch(client.job(job_id), info, out, unpack=options.unpack)
-        except JobFailed as error:
-            sys.stderr.write(f"kiosk: {job_id}: {error}\n")
-            code = 1
-            continue
+
+        def told(at: int, size: int) -> None:
+            board.set(row, "downloading", 100.0 * at / max(1, size))
+
+        info = await client.job(job_id).refresh()
+        path = await files.fetch(client.job(job_id), info, out, unpack=options.unpack, progress=told)
         board.set(row, "done", 100, str(path))
-        _line({"id": job_id, "result": str(path)}) if options.json else print(path)
-    return code
+        return {"id": job_id, "result": str(path)}
+
+    return await _each(options, get, lambda said: str(said["result"]))
 
 
 async def _cancel(client: AsyncClient, options: argparse.Namespace) -> int:
+    async def cancel(job_id: str) -> dict[str, Any]:
+        return {"id": job_id, "canceled": await client.job(job_id).cancel()}
+
+    said = {True: "canceled", False: "had ended already"}
+    return await _each(options, cancel, lambda told: f"{told['id']}: {said[told['canceled']]}")
+
+
+async def _each(
+    options: argparse.Namespace, call: Callable[[str], Awaitable[dict[str, Any]]], text: Callable[[dict[str, Any]], str]
+) -> int:
+    """Do something for each of the jobs that are named; one that fails keeps no other from its turn."""
+    code = 0
     for job_id in options.ids:
-        canceled = await client.job(job_id).cancel()
-        print(f"{job_id}: {'canceled' if canceled else 'had ended already'}")
-    return 0
+        try:
+            told = await call(job_id)
+        except (Unreachable, NotAllowed):
+            raise
+        except KioskError as error:
+            code = max(code, _code(error))
+            told = {"id": job_id, "error": str(error)}
+        if options.json:
+            _line(told)
+        elif "error" in told:
+            sys.stderr.write(f"kiosk: {job_id}: {told['error']}\n")
+        else:
+            print(text(told))
+    return code
 
 
 async def _models(client: AsyncClient, options: argparse.Namespace) -> int:
@@ -230,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     ls = add("ls", _ls, "list your jobs, newest first")
     ls.add_argument("--status", choices=_STATUSES, help="only those")
     ls.add_argument("--type", help="only jobs of this type")
-    ls.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (50)")
+    ls.add_argument("--limit", type=_number, default=50, metavar="N", help="at most so many (50)")
     ls.add_argument("--json", action="store_true", help="one line of JSON for each job")
     get = add("get", _get, "fetch results")
     _add_ids(get)
@@ -238,12 +263,20 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("--unpack", action="store_true", help="unpack each into a folder of its own")
     get.add_argument("--quiet", action="store_true", help="no progress")
     get.add_argument("--json", action="store_true", help="one line of JSON for each job")
-    _add_ids(add("cancel", _cancel, "give jobs up"))
+    cancel = add("cancel", _cancel, "give jobs up")
+    _add_ids(cancel)
+    cancel.add_argument("--json", action="store_true", help="one line of JSON for each job")
     models = add("models", _models, "list what can be done, with which options and models")
     models.add_argument("--json", action="store_true", help="as JSON")
     completion = commands.add_parser("completion", help="print the completion script of a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     return parser
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def _add_ids(parser: argparse.ArgumentParser) -> None:
@@ -262,7 +295,7 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait until the jobs have ended")
     parser.add_argument("--out", metavar="DIR", help="wait, and write the results to this folder")
     parser.add_argument("--unpack", action="store_true", help="with --out: unpack each into a folder of its own")
-    parser.add_argument("--parallel", type=int, default=4, metavar="N", help="files sent at once (4)")
+    parser.add_argument("--parallel", type=_number, default=4, metavar="N", help="files sent at once (4)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each file")
 

@@ -13,6 +13,7 @@ from cellkiosk.aio import AsyncJob
 from cellkiosk.errors import BadFile
 from cellkiosk.models import JobInfo
 from cellkiosk.results import unpack as unpack_result
+from cellkiosk.sending import Progress
 
 ENDINGS = (".tif", ".tiff", ".btf", ".tf8", ".png", ".jpg", ".jpeg", ".npy", ".npz", ".zip", ".tar.gz", ".tgz", ".ozx")
 """Of the files that are taken from a folder."""
@@ -66,7 +67,7 @@ def options_of(file: str | None, pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-async def fetch(job: AsyncJob, info: JobInfo, out: Path, *, unpack: bool) -> Path:
+async def fetch(job: AsyncJob, info: JobInfo, out: Path, *, unpack: bool, progress: Progress | None = None) -> Path:
     """Write a job's result into a folder, as a zip or unpacked; return where, which is new.
 
     Raises:
@@ -75,9 +76,9 @@ async def fetch(job: AsyncJob, info: JobInfo, out: Path, *, unpack: bool) -> Pat
     """
     stem = Path(info.name).stem or info.id.partition(":")[2]
     if not unpack:
-        return await job.result(_unused(out / f"{stem}.zip"))
+        return await job.result(_unused(out / f"{stem}.zip"), progress=progress)
     folder = _unused(out / stem)
-    archive = await job.result(_unused(out / f"{stem}.zip"))
+    archive = await job.result(_unused(out / f"{stem}.zip"), progress=progress)
     try:
         await asyncio.to_thread(unpack_result, archive, folder)
     finally:

@@ -90,6 +90,7 @@ def note_of(event: Event) -> str:
     """Return what is worth telling of an event beside status and progress."""
     if event.reason:
         return event.reason
-    if event.position:
-        return f"place {event.position} in the queue"
-    return f"about {event.eta:.0f} s" if event.eta and not event.final else ""
+    if event.final:
+        return ""
+    place = f"place {event.position} in the queue" if event.position else ""
+    return ", ".join(filter(None, [place, f"about {event.eta:.0f} s" if event.eta else ""]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import os
 import shutil
@@ -11,6 +12,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+
+import aiohttp
 
 from cellkiosk.errors import BadFile, NotFound
 from cellkiosk.transport import Transport
@@ -24,49 +27,74 @@ _BLOCK = 1024 * 1024
 
 
 async def download(to: Transport, path: str, target: Path, progress: Progress | None = None) -> Path:
-    """Write what the server has at ``path`` to a file, going on where a connection breaks.
+    """Write what the server has at ``path`` to a file, going on where a connection, or an earlier run, broke off.
 
     Raises:
         NotFound: there is no result.
         BadFile: the file cannot be written.
     """
-    partial = target.with_name(f".{target.name}.part")
+    reading = _Download(to, path, target, progress)
     try:
-        with _written(target), partial.open("wb") as file:
-            reading = _Download(to, path, file, progress)
-            await to.patiently(reading.go_on, file.tell)
         with _written(target):
-            partial.replace(target)
-    finally:
+            await to.patiently(reading.go_on, lambda: reading.at)
+            reading.partial.replace(target)
+    except BadFile:  # of a full disk the rest of it would take still more
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+            reading.partial.unlink(missing_ok=True)
+        raise
     return target
 
 
 class _Download:
-    """One file on its way."""
+    """One file on its way, in a hidden file beside its target whose name tells which version of it that is."""
 
-    def __init__(self, to: Transport, path: str, file: Any, progress: Progress | None) -> None:
+    def __init__(self, to: Transport, path: str, target: Path, progress: Progress | None) -> None:
+        self.at = 0
+        self.partial = target.with_name(f".{target.name}.part")
         self._to = to
         self._path = path
-        self._file = file
+        self._target = target
         self._progress = progress
         self._etag = ""
+        self._size = 0
 
     async def go_on(self) -> None:
-        start = self._file.tell()
+        while not await self._take():
+            pass
+
+    async def _take(self) -> bool:
+        """Ask once; return False where the rest must be asked for."""
+        start = self.at
         headers = {"Range": f"bytes={start}-", "If-Range": self._etag} if start else {}
         async with self._to.request("GET", self._path, headers) as answer:
-            if start and answer.status != 206:  # it changed meanwhile: from the beginning
-                self._file.seek(0)
-                self._file.truncate()
-                start = 0
-            self._etag = answer.headers.get("ETag", "")
-            total = start + (answer.content_length or 0)
+            if answer.status != 206:  # all of it: at first, or because it changed meanwhile
+                self._etag, self._size = answer.headers.get("ETag", ""), answer.content_length or 0
+                self.at = 0 if start else self._left()
+                if self.at:
+                    return self.at == self._size
+            elif answer.headers.get("ETag", "") != self._etag:
+                self.at = 0
+                return False
+            await self._write(answer)
+        return True
+
+    def _left(self) -> int:
+        """Return how many bytes of this version an earlier run has left."""
+        if not self._etag:
+            return 0
+        version = hashlib.sha256(self._etag.encode()).hexdigest()[:8]
+        self.partial = self._target.with_name(f".{self._target.name}.{version}.part")
+        size = self.partial.stat().st_size if self.partial.exists() else 0
+        return size if size <= self._size else 0
+
+    async def _write(self, answer: aiohttp.ClientResponse) -> None:
+        with self.partial.open("r+b" if self.at else "wb") as file:
+            file.seek(self.at)
             async for block in answer.content.iter_chunked(_BLOCK):
-                await asyncio.to_thread(self._file.write, block)
+                await asyncio.to_thread(file.write, block)
+                self.at += len(block)
                 if self._progress is not None:
-                    self._progress(self._file.tell(), total)
+                    self._progress(self.at, self._size)
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,38 @@ class Submission:
         """Send the files; wait for their jobs and fetch the results if asked to.
 
         Raises:
-            Unreachable, NotAllowed: what would befall every other file too.
+            Unreachable, NotAllowed, Refused: what would befall every other file too.
         """
+        self._order = replace(self._order, type=await self._type())
         outcomes = [Outcome(path, self._board.add(path.name)) for path in paths]
         await asyncio.gather(*(self._send(outcome) for outcome in outcomes))
         if wait:
             await self._wait([outcome for outcome in outcomes if outcome.job], out, unpack=unpack)
         self._board.draw(force=True)
         return outcomes
+
+    async def _type(self) -> str | None:
+        """Return the job type, and refuse one or an option that there is not before a file is sent in vain."""
+        kinds = await self._client.job_types()
+        if not kinds or self._order.type is None:
+            return kinds[0].name if kinds else self._order.type
+        wanted = self._order.type.strip().lower()
+        kind = next((one for one in kinds if wanted in {name.lower() for name in (one.name, *one.aliases)}), None)
+        if kind is None:
+            known = ", ".join(one.name for one in kinds)
+            raise Refused(
+                f"There is no job type {self._order.type!r}; the job types are: {known}.", 400, "unknown-job-type"
+            )
+        known_options = kind.options.get("properties", {})
+        extra = sorted(set(self._order.options) - set(known_options))
+        if extra and kind.options.get("additionalProperties") is False:
+            raise Refused(
+                f"The job type {kind.name} has no option {', '.join(extra)}; its options are: "
+                f"{', '.join(known_options) or 'none'}.",
+                400,
+                "unknown-option",
+            )
+        return kind.name
 
     async def _send(self, outcome: Outcome) -> None:
         def told(sent: int, size: int) -> None:

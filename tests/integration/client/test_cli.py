@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -96,7 +97,7 @@ async def test_what_happens_after_submitting(served: Served, image: Path, tmp_pa
     raw = await kiosk("ls", "--json", "--status", "done", url=served.url)
     assert (raw.code, raw.out) == (0, "")
     early = await kiosk("get", job_id, url=served.url)
-    assert (early.code, early.err) == (2, "kiosk: The job has not ended yet.\n")
+    assert (early.code, early.err) == (2, f"kiosk: {job_id}: The job has not ended yet.\n")
     canceled = await kiosk("cancel", job_id, url=served.url)
     assert canceled.out == f"{job_id}: canceled\n"
     watched = await kiosk("watch", job_id, "--json", url=served.url)
@@ -105,6 +106,12 @@ async def test_what_happens_after_submitting(served: Served, image: Path, tmp_pa
     fetched = await kiosk("get", job_id, "--out", str(tmp_path / "out"), url=served.url)
     assert fetched.code == 1
     assert job_id in fetched.err
+    again = await kiosk("cancel", job_id, "segmentation:" + "0" * 32, "--json", url=served.url)
+    assert [json.loads(line) for line in again.out.splitlines()] == [
+        {"id": job_id, "canceled": False},
+        {"id": "segmentation:" + "0" * 32, "error": "There is no such job. It may have expired."},
+    ]
+    assert again.code == 2
 
 
 async def test_watch_until_done_then_get(working: Served, image: Path, tmp_path: Path) -> None:
@@ -113,6 +120,39 @@ async def test_watch_until_done_then_get(working: Served, image: Path, tmp_path:
     assert (watched.code, watched.err.splitlines()[-1]) == (0, f"{job_id}: done")
     fetched = await kiosk("get", job_id, "--out", str(tmp_path / "o"), "--json", url=working.url)
     assert json.loads(fetched.out) == {"id": job_id, "result": str(tmp_path / "o/cells.zip")}
+
+
+async def test_one_job_without_a_result_among_good_ones(working: Served, image: Path, tmp_path: Path) -> None:
+    good = [(await kiosk("submit", str(image), "--wait", url=working.url)).out.strip() for _ in range(2)]
+    ran = await kiosk("get", good[0], "mesmer:" + "0" * 32, good[1], "--out", str(tmp_path / "o"), url=working.url)
+    assert ran.code == 2
+    assert ran.out.split() == [f"{tmp_path}/o/cells.zip", f"{tmp_path}/o/cells-2.zip"]
+    assert f"kiosk: mesmer:{'0' * 32}: There is no such job" in ran.err
+
+
+async def test_an_interrupted_download_goes_on(working: Served, image: Path, tmp_path: Path) -> None:
+    job_id = (await kiosk("submit", str(image), "--wait", url=working.url)).out.strip()
+    job = await working.store.get(job_id)
+    assert job is not None
+    large = random.Random(1).randbytes(30_000_000)
+    await working.front.storage.put(job.fields["output_file_name"], large)
+    out = tmp_path / "o"
+    process = await start("get", job_id, "--out", str(out), url=working.url)
+    while not any(path.stat().st_size for path in out.glob(".*")):
+        await asyncio.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    if process.returncode == 0:
+        pytest.skip("it was quicker than the interrupt")
+    assert process.returncode == 130
+    assert b"the same call goes on where it stopped" in err
+    (left,) = out.iterdir()
+    with left.open("r+b") as file:  # marked, to see that it is not sent again
+        file.write(b"HERE")
+    fetched = await kiosk("get", job_id, "--out", str(out), url=working.url)
+    assert fetched.code == 0, fetched
+    assert (out / "cells.zip").read_bytes() == b"HERE" + large[4:]
+    assert [path.name for path in out.iterdir()] == ["cells.zip"]
 
 
 async def test_models(working: Served) -> None:
@@ -132,6 +172,9 @@ async def test_models(working: Served) -> None:
         (["submit", "none.tif"], 2, "There is no file none.tif."),
         (["submit", "IMAGE", "--type", "nonsense"], 2, "nonsense"),
         (["submit", "IMAGE", "--option", "scale"], 2, "must be NAME=VALUE"),
+        (["submit", "IMAGE", "--type", "segmentation", "--option", "colour=1"], 2, "has no option colour; its options"),
+        (["submit", "IMAGE", "--parallel", "0"], 2, "is no whole number from 1 on"),
+        (["ls", "--limit", "-1"], 2, "is no whole number from 1 on"),
         (["submit", "IMAGE", "--options-file", "IMAGE"], 2, "is not JSON"),
         (["submit", "IMAGE", "--type", "segmentation", "--option", "scale=1000"], 2, "scale"),
         (["submit", "IMAGE", "--out", "/proc/none"], 2, "cannot be made"),

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from cellkiosk import AsyncClient, Refused, Unreachable, sending
+from cellkiosk.results import download
 from cellkiosk.sending import mark_of
 from shared.storage import Storage, open_storage, read_all
 from tests.fixtures.frontend import Served
@@ -239,12 +240,58 @@ async def test_a_download_that_breaks_goes_on(tmp_path: Path, data: bytes) -> No
     app = web.Application()
     app.router.add_get("/{rest:.*}", handle)
     async with serving(app) as url, AsyncClient(url) as client:
-        from cellkiosk.results import download
-
         path = await download(client.transport, "/result", tmp_path / "r.zip")
     assert path.read_bytes() == data
     assert ranges[0] == ""
     assert len(ranges) >= 3
+
+
+class Versions:
+    """Serves one file in two versions, with ranges or without; each answer breaks off after some bytes."""
+
+    def __init__(self, data: bytes, *, ranges: bool, breaks: int) -> None:
+        self.data, self.ranges, self.breaks = data, ranges, breaks
+        self.etag = "1"
+        self.asked: list[str] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        self.asked.append(request.headers.get("Range", ""))
+        if not self.ranges or request.headers.get("If-Range", self.etag) != self.etag:
+            start = 0
+        headers = {"ETag": self.etag, "Content-Length": str(len(self.data) - start)}
+        answer = web.StreamResponse(status=206 if start else 200, headers=headers)
+        await answer.prepare(request)
+        end = start + self.breaks if self.breaks else len(self.data)
+        await answer.write(self.data[start:end])
+        if end < len(self.data):
+            self.breaks = 0
+            assert request.transport is not None
+            request.transport.close()
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("ranges", "changed", "asked"),
+    [(True, False, ["", "", "bytes="]), (True, True, ["", ""]), (False, False, ["", "", "bytes="])],
+)
+async def test_a_later_run_goes_on_with_a_download(
+    tmp_path: Path, data: bytes, ranges: bool, changed: bool, asked: list[str]
+) -> None:
+    versions = Versions(data, ranges=ranges, breaks=400_000)
+    app = web.Application()
+    app.router.add_get("/{rest:.*}", versions.handle)
+    target = tmp_path / "r.zip"
+    async with serving(app) as url:
+        async with AsyncClient(url, patience=0) as client:
+            with pytest.raises(Unreachable):
+                await download(client.transport, "/result", target)
+        if changed:
+            versions.etag, versions.data = "2", data[::-1]
+        async with AsyncClient(url, patience=0) as client:
+            await download(client.transport, "/result", target)
+    assert target.read_bytes() == versions.data
+    assert [each[:6] for each in versions.asked] == asked, "what arrived in the first run is not sent again"
 
 
 async def test_a_key_goes_to_its_server_only(served: Served) -> None:
