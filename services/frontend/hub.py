@@ -15,13 +15,14 @@ import structlog
 
 from services.frontend import metrics
 from services.frontend.coalesce import Coalescer
+from services.frontend.estimates import Estimates
 from services.frontend.wheel import Wheel
 from shared.costs import USE
 from shared.errors import KioskError
 from shared.jobs import JobStore, Notifications
 from shared.jobs.keys import JOB
-from shared.jobs.model import QueueState, type_of
-from shared.jobs.states import DONE, FINAL, NEW
+from shared.jobs.model import type_of
+from shared.jobs.states import DONE, FINAL, NEW, WORKING
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +41,6 @@ KEEP_ALIVE = 15.0
 #: Jobs read at once: some ms of work, in which no stream is written to.
 _CHUNK = 100
 _PAUSE_AFTER_TROUBLE = 1.0
-#: s for which the state of the queues is believed, for estimates.
-_QUEUES_FRESH = 1.0
 
 Snapshot = dict[str, str]
 
@@ -109,8 +108,7 @@ class Hub:
         self._wake = asyncio.Event()
         self._rounds: Wheel[_Watched] = Wheel(reconcile)
         self._beats: Wheel[Subscription] = Wheel(KEEP_ALIVE)
-        self._queues: tuple[float, dict[str, QueueState]] = (float("-inf"), {})
-        self._seconds: dict[str, float] = {}
+        self._estimates = Estimates(store)
         self.closing = False
         self.fields = Coalescer(store.fields_of_many)
         """Reads fields of a job: called with (id, names)."""
@@ -223,12 +221,20 @@ class Hub:
             known = watched.known or {}
             if values != [known.get(name) for name in _MOVING]:
                 watched.set()
-        await self._estimate([each for each in due if each.known is not None and each.known["status"] == NEW])
+        seen = [(each, each.known) for each in due if each.known is not None]
+        await self._estimate([each for each, fields in seen if fields["status"] == NEW])
+        working = {
+            (type_of(each.job_id), fields.get("owner", "")) for each, fields in seen if fields["status"] in WORKING
+        }
+        await self._estimates.look_back(working)
 
     def _publish(self, watched: _Watched, snapshot: Snapshot | None) -> None:
         before = watched.known
         if snapshot is not None and before is not None and snapshot["status"] == NEW:
             snapshot |= {name: before[name] for name in _ESTIMATES if name in before}
+        elif snapshot is not None and snapshot["status"] in WORKING:
+            left = self._estimates.left(type_of(watched.job_id), int(snapshot.get("progress", "0")))
+            snapshot |= {} if left is None else {"eta": f"{left:.0f}"}
         if watched.read and snapshot == before:
             return
         watched.read = True
@@ -242,36 +248,22 @@ class Hub:
 
     def _learn(self, job_id: str, snapshot: Snapshot | None, before: Snapshot | None) -> None:
         """Remember how long jobs of a type take, from those seen to end."""
-        if snapshot is None or before is None or snapshot["status"] != DONE or "total_time" not in snapshot:
-            return
-        with contextlib.suppress(ValueError):
-            took = float(snapshot["total_time"])
-            kind = type_of(job_id)
-            self._seconds[kind] = 0.8 * self._seconds.get(kind, took) + 0.2 * took
+        if snapshot is not None and before is not None and snapshot["status"] == DONE:
+            self._estimates.learn(type_of(job_id), snapshot.get("total_time"))
 
     async def _estimate(self, waiting: list[_Watched]) -> None:
-        """Tell those who wait how many of their jobs go first, and when it may be their turn."""
+        """Tell those who wait how many of their jobs go first, and when theirs may be done."""
         if not waiting:
             return
-        queues = await self._queues_of({type_of(each.job_id) for each in waiting})
-        ranks = await self._store.ranks([(each.job_id, (each.known or {}).get("owner", "")) for each in waiting])
-        for watched, rank in zip(waiting, ranks, strict=True):
-            if rank is None or watched.known is None:
+        asked = [(each.job_id, (each.known or {}).get("owner", "")) for each in waiting]
+        for watched, estimate in zip(waiting, await self._estimates.of_waiting(asked), strict=True):
+            if estimate is None or watched.known is None:
                 continue
-            kind = type_of(watched.job_id)
-            told = {**watched.known, "position": str(rank + 1)}
-            if seconds := self._seconds.get(kind):
-                told["eta"] = f"{seconds * (1 + rank / max(1, queues[kind].running)):.0f}"
+            told = {**watched.known, "position": str(estimate.position)}
+            if estimate.seconds is not None:
+                told["eta"] = f"{estimate.seconds:.0f}"
             if told != watched.known:
                 self._tell(watched, told)
-
-    async def _queues_of(self, kinds: set[str]) -> dict[str, QueueState]:
-        read_at, queues = self._queues
-        now = asyncio.get_running_loop().time()
-        if now - read_at > _QUEUES_FRESH or not kinds <= queues.keys():
-            queues = dict(await self._store.queues(sorted(kinds | queues.keys())))
-            self._queues = (now, queues)
-        return queues
 
 
 def is_final(snapshot: Snapshot | None) -> bool:

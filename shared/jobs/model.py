@@ -194,7 +194,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class QueueState:
-    """One queue as the autoscaler and the dashboards see it: counts, and the oldest waiting job's age in seconds."""
+    """One queue: counts of jobs, the oldest waiting job's age in seconds, and of owners who have jobs that wait."""
 
     type: str
     waiting: int
@@ -202,6 +202,7 @@ class QueueState:
     delayed: int
     dead: int
     oldest_age: float
+    owners: int = 0
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Registry(StoreBase):
         """Return the state of each type's queue, all at one moment."""
         rows = await self._run("queues", self._now(), *types) if types else []
         return {
-            kind: QueueState(kind, row[0] - row[2], row[1], row[2], row[3], row[4] / 1000)
+            kind: QueueState(kind, row[0] - row[2], row[1], row[2], row[3], row[4] / 1000, row[5])
             for kind, row in zip(types, ([int(value) for value in row] for row in rows), strict=True)
         }
 

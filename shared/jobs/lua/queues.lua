@@ -1,6 +1,6 @@
 -- Reads all queues at one moment.
 -- ARGV: now, types...
--- Returns for each type: waiting, running, delayed, dead, age of the oldest waiting job in ms
+-- Returns for each type: waiting, running, delayed, dead, age of the oldest waiting job in ms, owners with waiting jobs
 local reply = {}
 for i = 2, #ARGV do
   local kind, oldest = ARGV[i], 0
@@ -10,6 +10,7 @@ for i = 2, #ARGV do
     if number then oldest = math.max(oldest, NOW - tonumber(number)) end
   end
   reply[#reply + 1] = {tonumber(call('GET', P .. 'depth:' .. kind) or '0'), call('ZCARD', P .. 'leases:' .. kind),
-    call('ZCARD', P .. 'delayed:' .. kind), call('ZCARD', P .. 'dead:' .. kind), oldest}
+    call('ZCARD', P .. 'delayed:' .. kind), call('ZCARD', P .. 'dead:' .. kind), oldest,
+    call('ZCARD', P .. 'queue:' .. kind)}
 end
 return reply

@@ -64,6 +64,34 @@ async def test_a_job_is_followed_to_its_end(serve: Serve, hear: bool) -> None:
     assert await served.front.hub.fields((job_id, ("status",))) == ["done"]
 
 
+async def test_how_long_it_may_take_is_told_while_waiting_and_while_running(serve: Serve) -> None:
+    earlier = await serve()
+    for _ in range(3):
+        await earlier.submit()
+        (job,) = await earlier.worker.claim()
+        await earlier.worker.complete(job, {"total_time": "10.5"})
+    served = await serve()  # has seen no job end
+    first, second = await served.submit(), await served.submit()
+    path = f"/api/v1/events?ids={first},{second}"
+    async with stream(served, path) as events:
+        etas: dict[str, float | None] = {}
+        while etas != {first: 10, second: 21}:
+            event = (await anext(events)).data
+            etas[event["id"]] = event["eta"]
+        (job,) = await served.worker.claim()
+        while (event := (await anext(events)).data)["status"] != "started":
+            pass
+        assert event["eta"] == 10
+        await served.store.advance("stand-in", (job.held, "predicting", 40))
+        while (event := (await anext(events)).data)["status"] != "predicting":
+            pass
+        assert event["eta"] == 6
+        await served.worker.complete(job)
+        while (event := (await anext(events)).data)["status"] != "done":
+            pass
+        assert event["eta"] is None
+
+
 async def test_a_reconnection_is_told_only_what_changed_since(served: Served) -> None:
     job_id = await served.submit()
     async with stream(served, f"/api/v1/jobs/{job_id}/events") as events:
