@@ -104,7 +104,6 @@ async def ended(*tasks: asyncio.Task[Any], again: float = 2.0) -> None:
 
 def run(service: str, kind: type[S], main: Callable[[Process[S]], Awaitable[None]]) -> int:
     """Run a service until it is asked to stop; return its exit code."""
-    gc.freeze()  # what the imports made lives as long as the process: not to be looked at again and again
     try:
         settings = load(kind)
         return asyncio.run(_run(service, settings, main))
@@ -116,6 +115,7 @@ def run(service: str, kind: type[S], main: Callable[[Process[S]], Awaitable[None
 async def _run(service: str, settings: S, main: Callable[[Process[S]], Awaitable[None]]) -> int:
     configure_logs(settings.telemetry, service)
     traces = configure_traces(settings.telemetry, service, VERSION, settings.name)
+    gc.freeze()  # what all the imports made lives as long as the process: not to be looked at again and again
     process = Process(service, settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -83,7 +83,8 @@ class Gate:
         if found.by == "cookie" and request.method not in _SAFE:
             _refuse_other_sites(request)
         self._check_rate(found.owner)
-        await self._check_bytes(request, path, found.owner)
+        if self._settings.quotas.upload_bytes and (size := _announced_bytes(request, path)):
+            await self.spend(found.owner, size)
         return found
 
     async def sign_in(self, text: str) -> tuple[ApiKey, str, float]:
@@ -164,12 +165,6 @@ class Gate:
         if len(self._buckets) > 10_000:
             self._buckets.clear()
         self._buckets[owner] = (left - 1, now)
-
-    async def _check_bytes(self, request: web.Request, path: str, owner: str) -> None:
-        most = self._settings.quotas.upload_bytes
-        size = _announced_bytes(request, path) if most else 0
-        if size:
-            await self.spend(owner, size)
 
     async def spend(self, owner: str, size: int) -> None:
         """Count bytes that an owner uploads.

@@ -24,7 +24,7 @@ async def read_model(request: web.Request, model: type[M], limit: int) -> M:
     """
     raw = await read_body(request, limit)
     # In one step what is well; whatever is wrong is read again, slowly, for a sentence that says what.
-    if b"N" not in raw and b"I" not in raw:  # NaN and Infinity, which pydantic takes for JSON
+    if b"NaN" not in raw and b"Infinity" not in raw:  # which pydantic takes for JSON
         with contextlib.suppress(ValidationError):
             return model.model_validate_json(raw)
     return validated(model, _parsed(raw))
@@ -53,7 +53,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     if request.content.is_eof():  # it came with the head, as most do
-        return await request.content.read()
+        return request.content.read_nowait()
     pace, found = Pace(frontend(request).settings.uploads), bytearray()
     while chunk := await pace.read(request.content):
         found += chunk

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 from multidict import CIMultiDict
+from pydantic_core import PydanticSerializationError, to_json
 
 from services.frontend import sniff
 from services.frontend.auth import principal
@@ -119,7 +120,11 @@ async def _body(request: web.Request, model: type[Any]) -> Any:
 
 def _json(answer: dict[str, Any]) -> web.Response:
     """Return JSON; for the routes that are asked most, quicker than the general way."""
-    return web.Response(body=json.dumps(answer).encode(), headers=_IS_JSON)
+    try:
+        body = to_json(answer)
+    except PydanticSerializationError:  # a text from Redis that is no Unicode
+        body = json.dumps(answer).encode()
+    return web.Response(body=body, headers=_IS_JSON)
 
 
 _IS_JSON = CIMultiDict({"Content-Type": "application/json; charset=utf-8"})

@@ -106,7 +106,7 @@ def _movie(name: str, kind: Kind | None, head: bytes) -> Kind:
 
 def base_name(name: str) -> str:
     """Return the last part of a path of any system, fit to be shown and stored: no control characters, 200 at most."""
-    last = re.split(r"[/\\]", name.strip())[-1]
+    last = name.strip().replace("\\", "/").rpartition("/")[2]
     printable = last if last.isprintable() else "".join(filter(str.isprintable, last))
     printable = printable.strip()
     stem, dot, ending = printable.rpartition(".")

@@ -26,5 +26,5 @@ async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
         if response.status >= 500:
             current.set_status(StatusCode.ERROR)
         if not response.prepared:
-            response.headers["X-Trace-Id"] = trace_id()
+            response.headers["X-Trace-Id"] = trace_id(current)
         return response

@@ -101,10 +101,9 @@ def configure_traces(settings: TelemetrySettings, service: str, version: str, in
     return _traces
 
 
-@contextlib.contextmanager
 def span(
     name: str, parent: Context | None = None, kind: SpanKind = SpanKind.INTERNAL, **attributes: str | int | float
-) -> Iterator[Span]:
+) -> contextlib.AbstractContextManager[Span]:
     """Open a span for the time of the context; an exception is recorded on it and goes on.
 
     Without a trace above it begins one. In a trace that is not kept it has an id and costs next to nothing.
@@ -112,15 +111,25 @@ def span(
     above = trace.get_current_span(parent).get_span_context()
     if (tracer := _traces.tracer_below(above)) is not None:
         dotted = {key.replace("__", "."): value for key, value in attributes.items()}
-        with tracer.start_as_current_span(name, context=parent, kind=kind, attributes=dotted) as current:
-            yield current
-        return
-    unseen = NonRecordingSpan(above if above.is_valid else _new_trace())
-    token = context.attach(trace.set_span_in_context(unseen, parent))
-    try:
-        yield unseen
-    finally:
-        context.detach(token)
+        return tracer.start_as_current_span(name, context=parent, kind=kind, attributes=dotted)
+    return _Unseen(NonRecordingSpan(above if above.is_valid else _new_trace()), parent)
+
+
+class _Unseen:
+    """The current span for a time, of a trace that is not kept. No generator: nearly every request opens one."""
+
+    __slots__ = ("_parent", "_span", "_token")
+
+    def __init__(self, unseen: Span, parent: Context | None) -> None:
+        self._span = unseen
+        self._parent = parent
+
+    def __enter__(self) -> Span:
+        self._token = context.attach(trace.set_span_in_context(self._span, self._parent))
+        return self._span
+
+    def __exit__(self, *_: object) -> None:
+        context.detach(self._token)
 
 
 @contextlib.contextmanager
@@ -146,9 +155,9 @@ def context_of(carrier: Mapping[str, str]) -> Context:
     return _PROPAGATOR.extract(dict(carrier), _NOTHING) if carrier.get("traceparent") else _NOTHING
 
 
-def trace_id() -> str:
-    """Return the id of the current trace as 32 hex digits; empty where there is none."""
-    current = trace.get_current_span().get_span_context()
+def trace_id(of: Span | None = None) -> str:
+    """Return the id of a span's trace, or of the current one, as 32 hex digits; empty where there is none."""
+    current = (of or trace.get_current_span()).get_span_context()
     return format(current.trace_id, "032x") if current.is_valid else ""
 
 
