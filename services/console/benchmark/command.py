@@ -86,7 +86,8 @@ async def _main(options: argparse.Namespace, plan: Plan, prices: Prices) -> int:
 async def _run(options: argparse.Namespace, plan: Plan, prices: Prices, storage: Storage | None, marker: str) -> int:
     url = reach.url(options)
     output.say(f"{plan.count} jobs of {plan.job_type} to {url}")
-    results = options.out / "results" if options.out else None
+    # A deployment has nobody who would look at them, and no room for thousands.
+    results = options.out / "results" if options.out and not options.stay else None
     with _Progress(plan.count) as progress:
         run = await drive(plan, url, progress, results, os.environ.get("KIOSK_API_KEY", ""))
     bill = await _bill(options, plan, run, prices)

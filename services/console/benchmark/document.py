@@ -37,7 +37,12 @@ def document(plan: Plan, run: Run, bill: Bill | None, prices: str = "") -> dict[
         "time_elapsed": run.elapsed,
         "job_data": jobs,
         "stages": {name: distribution(values) for name in TIMES if (values := _all(jobs, name))},
-        "bytes": {"uploaded": run.uploaded, "downloaded": run.downloaded},
+        "bytes": {
+            "uploaded": run.uploaded,
+            "downloaded": run.downloaded,
+            "read": sum(_used(job, "bytes_in") for job in run.jobs),
+            "written": sum(_used(job, "bytes_out") for job in run.jobs),
+        },
         "gpu_seconds": 0.0 if plan.gpus == 0 else sum(_used(job, "gpu_seconds", "prediction_time") for job in run.jobs),
         "cpu_seconds": sum(_used(job, "cpu_seconds") for job in run.jobs),
         "attempts": sum(int(job.get("attempt") or 0) for job in run.jobs),

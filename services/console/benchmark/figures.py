@@ -12,6 +12,7 @@ from services.console.benchmark.results import Result, grouped, spread
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt  # the backend is chosen before
+from matplotlib.ticker import LogLocator
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = "osD^vPX*"
@@ -68,6 +69,8 @@ def _lines(results: Sequence[Result], value: Callable[[Result], float | None], t
     axes.margins(x=0.08, y=0.12)
     if log:
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # powers of ten alone would name too few places
+        axes.yaxis.set_minor_formatter("{x:g}")
     else:
         axes.set_ylim(bottom=0)
     _name_images(axes, sorted({images for points in lines.values() for images, *_ in points}))

@@ -31,18 +31,26 @@ def show(results: Sequence[Result]) -> None:
     """Print one line for each group of repeated runs."""
     rows = []
     for (gpus, images), runs in grouped(results).items():
-        seconds, deviation = spread([run.seconds for run in runs])
         costs = [run.cost for run in runs if run.cost is not None]
+        priced = sum(run.images for run in runs if run.cost is not None)
         rows.append(
             (
                 "-" if gpus is None else gpus,
                 images,
                 len(runs),
-                f"{seconds:.1f} ± {deviation:.1f}",
-                f"{spread([run.throughput for run in runs])[0]:.2f}",
-                f"{spread(costs)[0]:.4f}" if costs else "-",
-                f"{1e6 * sum(costs) / sum(run.images for run in runs if run.cost is not None):.2f}" if costs else "-",
+                _told([run.seconds for run in runs], ".1f"),
+                _told([run.throughput for run in runs], ".2f"),
+                _told(costs, ".4g"),
+                f"{1e6 * sum(costs) / priced:.2f}" if costs else "-",
             )
         )
     columns = ("GPUs", "images", "runs", "seconds", "images/s", "cost", "cost of 1,000,000 images")
     output.table("Benchmarks", columns, rows)
+
+
+def _told(values: Sequence[float], form: str) -> str:
+    """Return a mean, of several with their deviation; "-" for none."""
+    if not values:
+        return "-"
+    mean, deviation = (format(value, form) for value in spread(values))
+    return f"{mean} ± {deviation}" if len(values) > 1 else mean

@@ -25,7 +25,7 @@ from services.console.cost.nodes import Bill
 from shared.errors import InvalidInput
 
 ROOT = Path(__file__).resolve().parents[3]
-TIMES = {"prediction_time": "0.5", "download_time": "0.25", "upload_time": "0.125"}
+TIMES = {"bytes_in": "7", "prediction_time": "0.5", "download_time": "0.25", "upload_time": "0.125"}
 
 
 class Service:
@@ -119,7 +119,7 @@ async def test_every_job_is_submitted_and_followed_to_its_end(service: Service, 
     assert made["job_data"][0]["model"] == "Nuclear:4"
     assert made["job_data"][2]["reason"] == "It is not an image."
     assert made["num_jobs"] == len(made["job_data"]) == 50
-    assert made["bytes"] == {"uploaded": 4, "downloaded": 0}
+    assert made["bytes"] == {"uploaded": 4, "downloaded": 0, "read": 49 * 7.0, "written": 0}
 
 
 async def test_a_refusal_ends_the_benchmark_with_the_services_sentence(url: str, image: Path) -> None:
