@@ -138,10 +138,16 @@ class Shape:
             values["triton"] = {"gpus": 1, **place}
         return values
 
+    @property
+    def all_gpus(self) -> int:
+        """GPUs at most."""
+        return self.gpus if self.gpu else 0
+
     def quotas(self) -> dict[str, int]:
         """Return what must be free in the region: Google's metric to number."""
-        wanted = {"IN_USE_ADDRESSES": 2}
-        if self.gpu and self.gpus:
+        # Each node has an address, and so has the way in; one node of the system's is always there.
+        wanted = {"IN_USE_ADDRESSES": 2 + self.consumers + self.all_gpus}
+        if self.all_gpus:
             model = self.gpu.removeprefix("nvidia-tesla-").removeprefix("nvidia-").upper().replace("-", "_")
             wanted[f"{'PREEMPTIBLE_' if self.spot else ''}NVIDIA_{model}_GPUS"] = self.gpus
         return wanted

@@ -47,16 +47,22 @@ async def check(cloud: Cloud, shape: Shape) -> None:
             f"The project {shape.project} has not enabled {', '.join(off)}. "
             f"Run: gcloud services enable {' '.join(off)} --project {shape.project}"
         )
-    region = await cloud.call("GET", "compute", f"compute/v1/projects/{shape.project}/regions/{shape.region}")
-    quotas = {quota["metric"]: quota for quota in region.get("quotas", [])}
-    for metric, needed in shape.quotas().items():
+    project = f"compute/v1/projects/{shape.project}"
+    await _check_quotas(cloud, f"{project}/regions/{shape.region}", shape.quotas(), f"left in {shape.region}")
+    if shape.all_gpus:  # a new project has none of these, whatever a region allows
+        await _check_quotas(cloud, project, {"GPUS_ALL_REGIONS": shape.all_gpus}, "left in all regions together")
+
+
+async def _check_quotas(cloud: Cloud, path: str, wanted: dict[str, int], where: str) -> None:
+    quotas = {quota["metric"]: quota for quota in (await cloud.call("GET", "compute", path)).get("quotas", [])}
+    for metric, needed in wanted.items():
         quota = quotas.get(metric, {"limit": 0, "usage": 0})
         free = quota["limit"] - quota["usage"]
         if free < needed:
             raise InvalidInput(
-                f"The project {shape.project} has {free:g} of {metric} left in {shape.region}, and {needed} are "
-                f"needed: request a limit of {quota['usage'] + needed:g} under IAM & Admin, Quotas, in the console "
-                "of Google Cloud."
+                f"The project {cloud.project} has {free:g} of {metric} {where}, and {needed} are needed: request a "
+                f"limit of {quota['usage'] + needed:g} under IAM & Admin, Quotas, in the console of Google Cloud, "
+                "or name fewer nodes by --gpus and --consumers."
             )
 
 

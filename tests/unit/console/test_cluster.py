@@ -88,7 +88,8 @@ class Google:
             "iam.googleapis.com",
             "storage.googleapis.com",
         ]
-        self.quotas = {"NVIDIA_T4_GPUS": 4, "IN_USE_ADDRESSES": 8}
+        self.quotas = {"NVIDIA_T4_GPUS": 4, "IN_USE_ADDRESSES": 20}
+        self.all_gpus = 4
         self.operations: dict[str, int] = {}
         self.asked: list[tuple[str, str]] = []
         self.forbidden = ""
@@ -140,6 +141,8 @@ class Google:
         if path.endswith("/regions/us-west1"):
             quotas = [{"metric": m, "limit": limit, "usage": 0} for m, limit in self.quotas.items()]
             return web.json_response({"quotas": quotas})
+        if path.endswith(f"/projects/{PROJECT}"):
+            return web.json_response({"quotas": [{"metric": "GPUS_ALL_REGIONS", "limit": self.all_gpus, "usage": 1}]})
         kind = next(kind for kind in LEFT if f"/{kind}" in path)
         if method == "GET":
             wrap = (lambda item: [item]) if kind == "firewalls" else (lambda item: {"zones/z": {kind: [item]}})
@@ -283,6 +286,13 @@ async def test_what_is_missing_is_said_before_anything_is_made(
     google.quotas["NVIDIA_T4_GPUS"] = 1
     assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "3") == 1
     assert "has 1 of NVIDIA_T4_GPUS left in us-west1, and 3 are needed: request a limit of 3" in capsys.readouterr().err
+    google.quotas["NVIDIA_T4_GPUS"] = 8
+    assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "4") == 1
+    assert "has 3 of GPUS_ALL_REGIONS left in all regions together, and 4 are needed: request a limit of 5" in (
+        capsys.readouterr().err
+    )
+    assert await kiosk("create", "lab", "--yes", "--no-chart", "--consumers", "30") == 1
+    assert "has 20 of IN_USE_ADDRESSES left in us-west1, and 33 are needed" in capsys.readouterr().err
     google.apis.remove("iam.googleapis.com")
     assert await kiosk("create", "lab", "--yes", "--no-chart") == 1
     assert "gcloud services enable iam.googleapis.com --project lab-project" in capsys.readouterr().err
