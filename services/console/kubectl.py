@@ -41,11 +41,15 @@ def read(*asked: str, begin: Sequence[str] = ()) -> Any:
     Raises:
         Retry: the cluster does not answer, or refuses; kubectl's own sentence is passed on.
     """
-    command = [*(begin or words()), *asked, "--output", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(*asked, "--output", "json", begin=begin)
     if done.returncode:
         raise Retry(f"The cluster cannot be asked: {sentence(done.stderr.splitlines()) or 'kubectl failed'}")
     return json.loads(done.stdout)
+
+
+def run(*asked: str, begin: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """Run kubectl to its end, whatever it answers."""
+    return subprocess.run([*(begin or words()), *asked], capture_output=True, text=True, check=False)
 
 
 def sentence(lines: Sequence[str]) -> str:

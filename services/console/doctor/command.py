@@ -8,8 +8,8 @@ import contextlib
 import json
 from dataclasses import asdict
 
-from services.console import output, reach
-from services.console.doctor import checks
+from services.console import kubectl, output, reach
+from services.console.doctor import checks, cluster
 from services.console.doctor.findings import Finding, failed
 from shared.errors import Misconfigured
 from shared.settings import ServiceSettings, load
@@ -19,11 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what ``kiosk doctor`` can be told."""
     reach.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--kubernetes", action="store_true", help="of a release in a cluster (needs kubectl)")
+    parser.add_argument("--namespace", default="", help="Kubernetes namespace")
+    parser.add_argument("--context", default="", help="kubeconfig context")
 
 
 def main(options: argparse.Namespace) -> int:
     """Examine the suite; the exit code is 1 if something does not work."""
-    findings = asyncio.run(_examine(options))
+    if options.kubernetes:
+        findings = cluster.examine(kubectl.words(options.namespace, options.context))
+    else:
+        findings = asyncio.run(_examine(options))
     if options.json:
         output.say(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,3 +186,47 @@ async def test_a_pod_that_starts_again_goes_on_where_it_ended(console: Console, 
     assert history.endswith("logs frontend-0 --container=x --timestamps --tail=3")
     assert follow.endswith("--since-time=2020-02-03T15:00:00.000000002Z --follow")
     assert again.endswith("--since-time=2020-02-03T15:00:00.000000003Z --follow")
+
+
+#: What the two programs within the pods answer that the doctor asks there.
+WITHIN = """
+case " $* " in
+  *" kiosk doctor "*) echo '[{"part": "redis", "state": "ok", "sentence": "answers", "remedy": ""},
+    {"part": "models", "state": "warning", "sentence": "not from here", "remedy": "x"}]' ;;
+  *) echo "The model Nuclear fails: its process is dead" >&2; exit 1 ;;
+esac
+"""
+
+
+async def test_the_doctor_of_a_cluster_sees_pods_rights_and_what_the_pods_say(
+    console: Console, namespace: Namespace, tmp_path: Path
+) -> None:
+    part_of = {"app.kubernetes.io/part-of": "cellkiosk"}
+    for part, image in (("console", "x"), ("triton", "x"), ("consumer", "x")):
+        labels = part_of | {"app.kubernetes.io/component": part}
+        spec: dict[str, Any] = {"containers": [{"name": "x", "image": image}]}
+        if part == "consumer":
+            spec["nodeSelector"] = {"cellkiosk/pool": "nowhere"}
+        await namespace.cluster.post(
+            f"{namespace.core}/pods", {"metadata": {"name": f"{part}-0", "labels": labels}, "spec": spec}
+        )
+    account = {"name": "kiosk-autoscaler", "labels": part_of | {"app.kubernetes.io/component": "autoscaler"}}
+    await namespace.cluster.post(f"{namespace.core}/serviceaccounts", {"metadata": account})
+
+    async def run() -> bool:
+        return len(await namespace.pods(ready=True)) == 3
+
+    await eventually(run)
+    (tmp_path / "within.sh").write_text(WITHIN)
+    stand_in(tmp_path, "exec", f'exec sh {tmp_path}/within.sh "$@"')
+    async with console("doctor", "--kubernetes", "--json") as kiosk:
+        assert kiosk.process.stdout
+        told = json.loads(await kiosk.process.stdout.read())
+        assert await kiosk.process.wait() == 1
+    found = {(finding["part"], finding["state"]): finding for finding in told}
+    assert "consumer-0 has no node: " in found["pods", "failed"]["sentence"]
+    assert "the autoscaler may not patch deployments/scale, list pods" in found["permissions", "failed"]["sentence"]
+    assert found["models", "failed"]["sentence"] == "triton-0: The model Nuclear fails: its process is dead"
+    assert ("redis", "ok") in found
+    assert ("models", "warning") not in found, "the servers have been asked themselves"
+    assert all(finding["remedy"] for finding in told if finding["state"] != "ok")
