@@ -33,6 +33,7 @@ Grey = NDArray[np.uint8]
 
 async def draw(out: Path) -> None:
     """Run one job of each type and draw what came of it."""
+    cv2.imwrite(str(out / "example.png"), example())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with running_redis(folder) as (_, store, notifications), with_models(store, notifications, folder) as it:
@@ -40,6 +41,11 @@ async def draw(out: Path) -> None:
             await mesmer(it, out)
             await tracking(it, out)
             await polaris(it, out)
+
+
+def example() -> Grey:
+    """Drawn nuclei (H, W), for those who have no image at hand; the commands of docs/getting-started.md use it."""
+    return grey(nuclei_scene(np.random.default_rng(1), 320, (24.0, 30.0)).channels[0])
 
 
 async def segmentation(consumer: Consumer, out: Path) -> None:

@@ -108,7 +108,7 @@ def _does_what_the_documentation_says(suite: Suite, folder: Path, image: bytes) 
             command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=600
         )
         assert done.returncode == 0, f"{block}:\n{done.stdout}\n{done.stderr}"
-    with zipfile.ZipFile(next((folder / "results").glob("*.zip"))) as result:
+    with zipfile.ZipFile(folder / "results" / "cells.zip") as result:
         assert result.namelist() == ["cells_batch_0_feature_0.tif"]
     made = json.loads(next((folder / "bench").glob("3jobs_0delay_*.json")).read_text())
     assert [job["status"] for job in made["job_data"]] == ["done"] * 3
