@@ -4,7 +4,7 @@
 local reply = {}
 for at = 3, #ARGV, 4 do
   local id, to, progress = ARGV[at], ARGV[at + 2], ARGV[at + 3]
-  local f = call('HMGET', job_key(id), 'status', 'attempt')
+  local f = fields_of(id, 'status', 'attempt')
   if not owns(f[1], f[2], ARGV[at + 1]) then
     add(reply, 0)
   else

@@ -12,9 +12,8 @@ local function found(code, member, detail)
 end
 
 local function status_of(id)
-  local answer = redis.pcall('HMGET', job_key(id), 'status', 'updated_by', 'owner')
-  if answer.err then return nil end
-  return answer[1] or nil, answer[2], answer[3]
+  local f = fields_of(id, 'status', 'updated_by', 'owner')
+  return f[1] or nil, f[2], f[3]
 end
 
 local remove = {

@@ -32,7 +32,7 @@ end
 local function open_children(id)
   local open = 0
   for _, child in ipairs(call('LRANGE', P .. 'children:' .. id, 0, -1)) do
-    local status = call('HGET', job_key(child), 'status')
+    local status = fields_of(child, 'status')[1]
     if status and not FINAL[status] then open = open + 1 end
   end
   return open

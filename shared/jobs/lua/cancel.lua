@@ -5,7 +5,7 @@
 local by, reason, canceled = ARGV[2], ARGV[3], 0
 
 local function cancel(id)
-  local f = call('HMGET', job_key(id), 'status', 'owner', 'updated_by')
+  local f = fields_of(id, 'status', 'owner', 'updated_by')
   local status, kind = f[1], type_of(id)
   if not status then return false end
   if not FINAL[status] then

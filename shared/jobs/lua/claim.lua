@@ -30,7 +30,7 @@ local reply, held, leases, more, soonest = {-1, 0}, {}, {}, {}, {}
 -- Gives a job to the worker and adds it to the reply.
 local function give(id, kind)
   local key = job_key(id)
-  local f = redis.pcall('HMGET', key, 'status', 'attempt', 'owner')
+  local f = fields_of(id, 'status', 'attempt', 'owner')
   local attempt = f[1] == 'new' and f[3] and tonumber(f[2])
   if not attempt then
     set_aside(id, kind)

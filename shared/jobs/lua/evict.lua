@@ -4,7 +4,7 @@
 -- With: queue, ending
 local by, worker, reply = ARGV[2], ARGV[3], {}
 for _, id in ipairs(call('SMEMBERS', P .. 'held:' .. worker)) do
-  local f = call('HMGET', job_key(id), 'status', 'updated_by', 'owner', 'priority')
+  local f = fields_of(id, 'status', 'updated_by', 'owner', 'priority')
   if WORKING[f[1] or ''] and f[2] == worker then
     leave_lease(id, type_of(id), worker)
     reply[#reply + 1] = id

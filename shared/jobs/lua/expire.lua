@@ -2,7 +2,7 @@
 -- ARGV: now, id, seconds
 -- Returns 1, or 0 if there is no such job, it is a part of another, or it is being forgotten already (score 0).
 local id, seconds = ARGV[2], ARGV[3]
-local f = call('HMGET', job_key(id), 'status', 'parent')
+local f = fields_of(id, 'status', 'parent')
 if not f[1] or f[2] or call('ZSCORE', P .. 'expiry', id) == '0' then return 0 end
 if not FINAL[f[1]] then
   call('HSET', P .. 'expire_after', id, seconds)

@@ -4,7 +4,7 @@
 -- Returns 'failed', 'requeued' or 'buried'; '' if the token is no longer current.
 -- With: queue, ending
 local worker, id, reason = ARGV[2], ARGV[3], ARGV[5]
-local f = call('HMGET', job_key(id), 'status', 'attempt', 'updated_by')
+local f = fields_of(id, 'status', 'attempt', 'updated_by')
 if not owns(f[1], f[2], ARGV[4]) then
   not_held(worker, id, f[1], f[3])
   return ''

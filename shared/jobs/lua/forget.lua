@@ -8,7 +8,7 @@ if not due or tonumber(due) > NOW then return 0 end
 local function forget(id)
   for _, child in ipairs(call('LRANGE', P .. 'children:' .. id, 0, -1)) do forget(child) end
   local key, kind = job_key(id), type_of(id)
-  local f = call('HMGET', key, 'owner', 'batch', 'idempotency_key')
+  local f = fields_of(id, 'owner', 'batch', 'idempotency_key')
   if f[1] then
     call('ZREM', P .. 'owned:' .. f[1], id)
     if f[2] then call('ZREM', P .. 'batch:' .. f[2], id) end

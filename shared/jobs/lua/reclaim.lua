@@ -11,9 +11,9 @@ end
 for _, kind in ipairs(#ARGV > 3 and {unpack(ARGV, 4)} or call('SMEMBERS', P .. 'kinds')) do
   local leases = P .. 'leases:' .. kind
   for _, id in ipairs(call('ZRANGEBYSCORE', leases, '-inf', NOW, 'LIMIT', 0, most)) do
-    local f = redis.pcall('HMGET', job_key(id), 'status', 'updated_by')
+    local f = fields_of(id, 'status', 'updated_by')
     reply[#reply + 1] = id
-    if f.err or not WORKING[f[1] or ''] then
+    if not WORKING[f[1] or ''] then
       call('ZREM', leases, id)
       set_aside(id, kind)
       reply[#reply + 1] = 'aside'

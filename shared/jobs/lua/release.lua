@@ -5,7 +5,7 @@
 local worker, released = ARGV[2], 0
 for i = 3, #ARGV, 2 do
   local id = ARGV[i]
-  local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority', 'updated_by')
+  local f = fields_of(id, 'status', 'attempt', 'owner', 'priority', 'updated_by')
   if owns(f[1], f[2], ARGV[i + 1]) and f[5] == worker then
     leave_lease(id, type_of(id), worker)
     move(id, f[1], 'new', worker)

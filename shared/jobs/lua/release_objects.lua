@@ -8,7 +8,7 @@ local id, reply = ARGV[2], {1}
 local due = call('ZSCORE', P .. 'expiry', id)
 if not due or tonumber(due) > NOW then return {0} end
 call('ZADD', P .. 'expiry', 0, id)
-local f = call('HMGET', job_key(id), 'uses', 'stored_as')
+local f = fields_of(id, 'uses', 'stored_as')
 local sound, uses = pcall(cjson.decode, f[1] or '[]')
 for _, name in ipairs(sound and type(uses) == 'table' and uses or {}) do
   local key = P .. 'uses:' .. name

@@ -4,7 +4,7 @@
 local lost = {}
 for i = 4, #ARGV, 2 do
   local id = ARGV[i]
-  local f = call('HMGET', job_key(id), 'status', 'attempt', 'updated_by')
+  local f = fields_of(id, 'status', 'attempt', 'updated_by')
   if owns(f[1], f[2], ARGV[i + 1]) then
     call('ZADD', P .. 'leases:' .. type_of(id), 'XX', NOW + tonumber(ARGV[3]), id)
   else

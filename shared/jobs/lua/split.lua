@@ -4,7 +4,7 @@
 -- Returns the number of children; -1 if the token is no longer current; -2 if the job was split before.
 -- With: queue, ending
 local worker, id, attempt = ARGV[2], ARGV[3], ARGV[4]
-local f = call('HMGET', job_key(id), 'status', 'attempt', 'owner', 'priority', 'max_attempts', 'updated_by')
+local f = fields_of(id, 'status', 'attempt', 'owner', 'priority', 'max_attempts', 'updated_by')
 if not owns(f[1], f[2], attempt) then
   not_held(worker, id, f[1], f[6])
   return -1

@@ -8,6 +8,7 @@ import pytest
 
 from shared.errors import InvalidInput, LostLease, NotFound
 from shared.jobs import Held, JobStore, NewJob
+from shared.jobs.audit import audit
 from shared.jobs.model import new_id
 from shared.jobs.states import MOVING_FIELDS
 
@@ -336,3 +337,27 @@ async def test_a_damaged_record_stops_nobody_else(store: JobStore, field: str, v
     assert sound in again
     for held in [held for held in both if held.id == broken]:
         await slow.complete("w1", (Held(held.id, held.attempt + 1), {}))
+
+
+async def test_a_record_that_is_no_hash_any_more_stops_nobody_else(store: JobStore) -> None:
+    """Whoever touches it with others goes on with the others; then it is moved aside."""
+    ids = [await submitted(store) for _ in range(3)]
+    held = await claimed(store, count=3)
+    broken, sound, third = held
+    await store.redis.delete(f"{store.prefix}job:{broken.id}")
+    await store.redis.set(f"{store.prefix}job:{broken.id}", "no job")
+    assert await store.renew("w1", LEASE, held) == {broken.id}
+    assert await store.advance("w1", (broken, "predicting", 1), (sound, "predicting", 1)) == [False, True]
+    assert await store.complete("w1", (broken, {}), (sound, {})) == [False, True]
+    with pytest.raises(LostLease):
+        await store.fail("w1", broken, "no")
+    with pytest.raises(NotFound):
+        await store.cancel(broken.id, "somebody")
+    assert not await store.expire(broken.id, 0)
+    assert await store.release("w1", [broken, third]) == 1
+    assert await store.evict("janitor", "w1", charge=True) == []
+    late = JobStore(store.redis, store.prefix, 0, lambda: "99999999999999")
+    assert await late.reclaim("janitor") == ([(broken.id, "aside")], None)
+    assert [job.id for job in await claimed(store, "w2", 5)] == [third.id] == ids[2:]
+    codes = {finding.code for finding in await audit(store, repair=True)}
+    assert "malformed-job" in codes

@@ -41,6 +41,12 @@ end
 
 local function job_key(id) return P .. 'job:' .. id end
 
+-- The values of some fields of a job; none where its key is no hash: then nobody owns it, and it has no state.
+local function fields_of(id, ...)
+  local values = redis.pcall('HMGET', job_key(id), ...)
+  return values.err and {} or values
+end
+
 local function type_of(id) return string.match(id, '^([^:]+):') or 'unknown' end
 
 -- Adds two values to a list.

@@ -2,7 +2,7 @@
 
 -- The last child's end puts the parent back in its queue to be gathered, in the same step.
 local function child_finished(parent)
-  local f = call('HMGET', job_key(parent), 'status', 'owner', 'priority', 'total_jobs')
+  local f = fields_of(parent, 'status', 'owner', 'priority', 'total_jobs')
   if f[1] ~= 'waiting' then return end
   local left = call('DECR', P .. 'open:' .. parent)
   local total = tonumber(f[4]) or 1
@@ -43,7 +43,7 @@ end
 -- Reads the fields of a job that are named, and after them those that the facts name.
 local function read(id, names, facts)
   for i = 1, #facts, 2 do names[#names + 1] = facts[i] end
-  return call('HMGET', job_key(id), unpack(names))
+  return fields_of(id, unpack(names))
 end
 
 -- list: the field that keeps the names of those that were written now.
@@ -119,7 +119,7 @@ local function lose(id, from, by, text, delay)
     set_aside(id, kind)
     return 'aside'
   end
-  local f = call('HMGET', key, 'max_attempts', 'owner', 'priority', 'attempt')
+  local f = fields_of(id, 'max_attempts', 'owner', 'priority', 'attempt')
   call('RPUSH', P .. 'history:' .. id, 'attempt ' .. (f[4] or '?') .. ' ' .. text)
   local most = tonumber(f[1]) or 3
   if losses >= most then

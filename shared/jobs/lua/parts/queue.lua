@@ -75,7 +75,7 @@ local function promote(kind)
   local due = call('ZRANGEBYSCORE', P .. 'delayed:' .. kind, '-inf', NOW, 'LIMIT', 0, 100)
   for _, id in ipairs(due) do
     call('ZREM', P .. 'delayed:' .. kind, id)
-    local f = call('HMGET', job_key(id), 'owner', 'priority')
+    local f = fields_of(id, 'owner', 'priority')
     put_in_queue(id, kind, f[1] or 'anonymous', tonumber(f[2]) or 0, false)
   end
   return #due
