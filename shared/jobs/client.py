@@ -74,6 +74,8 @@ class Sending:
             await self.connect_check_health(check_health=False)
         if check_health:
             await self.check_health()
+        if self._writer is None:  # another task found the server gone, and closed what was being opened here
+            raise RedisConnectionError("The connection was closed meanwhile.")
         text = command.encode() if isinstance(command, str) else command
         try:
             self._writer.writelines([text] if isinstance(text, bytes) else text)

@@ -55,8 +55,7 @@ def connect(url: str, *, timeout: float | None = COMMAND_TIMEOUT) -> Redis:
         return _by_sentinel(url, options)
     if parts.scheme == "redis+cluster":
         options.pop("retry")
-        cluster: Any = RedisCluster.from_url(url.replace("redis+cluster", "redis", 1), **options)
-        return cluster  # type: ignore[no-any-return]  # speaks the same commands
+        return _by_cluster(RedisCluster.from_url(url.replace("redis+cluster", "redis", 1), **options))
     raise Misconfigured(f"The Redis URL starts with {parts.scheme!r}; allowed are {_FORMS}.")
 
 
@@ -112,10 +111,23 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Redis:
     return _sending_well(sentinel.master_for(service, Client, db=database(url), **options))
 
 
+def _by_cluster(cluster: Any) -> Redis:
+    nodes = cluster.nodes_manager
+    sending = _sending(nodes.connection_kwargs["connection_class"])
+    nodes.connection_kwargs["connection_class"] = sending  # of nodes that it will learn of
+    for node in nodes.startup_nodes.values():
+        node.connection_class = sending
+    return cluster  # type: ignore[no-any-return]  # speaks the same commands
+
+
 def _sending_well(client: Redis) -> Redis:
     pool = client.connection_pool
-    pool.connection_class = type("Connection", (Sending, pool.connection_class), {})
+    pool.connection_class = _sending(pool.connection_class)
     return client
+
+
+def _sending(connection_class: type) -> Any:
+    return type("Connection", (Sending, connection_class), {})
 
 
 __all__ = [

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from shared.jobs import NewJob, open_store
 from shared.jobs.client import MOST_AT_ONCE
 from shared.jobs.model import new_id
@@ -54,4 +57,15 @@ async def test_a_connection_that_was_closed_meanwhile_is_opened_again(own_redis:
     await store.redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
     for _ in range(3):
         await store.ping()
+    await store.aclose()
+
+
+async def test_a_connection_that_another_task_closes_is_away(own_redis: RedisServer) -> None:
+    """As those of a cluster, when one of several callers finds its node gone."""
+    store = open_store(own_redis.url, "{a}:")
+    connection = store.redis.connection_pool.make_connection()
+    await connection.connect()
+    connection.check_health = connection.disconnect
+    with pytest.raises(RedisConnectionError, match="closed meanwhile"):
+        await connection.send_command("PING")
     await store.aclose()
