@@ -23,6 +23,7 @@ from shared.errors import InvalidInput, LostLease, Retry
 from shared.jobs import Held, Job, JobStore, Notifications, Watch
 from shared.jobs.connection import COMMAND_TIMEOUT
 from shared.jobs.keys import WAKE
+from shared.jobs.model import check_type, fault_in, is_writable
 from shared.jobs.working import BATCH
 from shared.lifecycle import ended
 from shared.telemetry import attach, context_of, span, trace_id
@@ -30,11 +31,24 @@ from shared.telemetry import attach, context_of, span, trace_id
 log = structlog.get_logger(__name__)
 
 
+def _checked(facts: Mapping[str, str]) -> None:
+    if sentence := fault_in(facts):
+        raise ValueError(sentence)
+
+
 @dataclass(frozen=True)
 class Done:
-    """The job is done; ``facts`` is what was found out, written once into its hash."""
+    """The job is done; ``facts`` is what was found out, written once into its hash.
+
+    Raises:
+        ValueError: the facts are none that can be written; so with the others.
+    """
 
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse at the place of the mistake what would stop the results of other jobs as well."""
+        _checked(self.facts)
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,13 @@ class Split:
     children: Sequence[tuple[str, Mapping[str, str]]]
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be written."""
+        _checked(self.facts)
+        for job_type, facts in self.children:
+            check_type(job_type)
+            _checked(facts)
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -51,6 +72,10 @@ class Failed:
 
     reason: str
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be written."""
+        _checked({"reason": self.reason, **self.facts})
 
 
 T = TypeVar("T")
@@ -212,14 +237,12 @@ class Worker:
         with span(f"job {job.type}", context_of(job.fields), job__id=job.id, job__attempt=number):
             self._log.debug("job-claimed", losses=job.fields.get("losses"))
             try:
-                outcome = await self._handler(job)
+                await self._end(attempt, await self._handler(job))
             except asyncio.CancelledError:
                 self._ended(attempt)
                 raise
             except Exception as error:  # noqa: BLE001  # whatever a pipeline raises ends this attempt, never the worker
                 await self._end_after_error(attempt, error)
-            else:
-                await self._end(attempt, outcome)
 
     async def _end(self, attempt: _Attempt, outcome: Outcome) -> None:
         held = attempt.held
@@ -233,17 +256,19 @@ class Worker:
             await self._change(
                 attempt, "split", lambda: self._store.split(self.name, held, outcome.children, outcome.facts)
             )
-        else:
+        elif isinstance(outcome, Failed):
             await self._change(
                 attempt, "failed", lambda: self._store.fail(self.name, held, outcome.reason, facts=outcome.facts)
             )
+        else:
+            raise TypeError(f"A job must end as Done, Split or Failed, not as {outcome!r}.")
 
     async def _end_after_error(self, attempt: _Attempt, error: Exception) -> None:
         held = attempt.held
         if isinstance(error, LostLease):
             self._lost(attempt)
         elif isinstance(error, InvalidInput):
-            await self._change(attempt, "failed", lambda: self._store.fail(self.name, held, str(error)))
+            await self._change(attempt, "failed", lambda: self._store.fail(self.name, held, _writable(str(error))))
         else:
             reason, after = _told(error)
             delay = after or _FIRST_DELAY * 2 ** int(attempt.job.fields.get("losses", "0"))
@@ -355,8 +380,12 @@ async def _wait(event: asyncio.Event, period: float) -> None:
 def _told(error: Exception) -> tuple[str, float | None]:
     """Return the sentence that a user may see, and seconds until the next try if the error knows."""
     if isinstance(error, Retry):
-        return str(error), error.after
+        return _writable(str(error)), error.after
     return f"An unexpected fault in the program ({type(error).__name__}; trace {trace_id()}).", None
+
+
+def _writable(sentence: str) -> str:
+    return sentence if is_writable(sentence) else sentence.encode("utf-8", "replace").decode()
 
 
 async def _first_end(tasks: list[asyncio.Task[None]], stopping: asyncio.Event) -> None:

@@ -41,6 +41,25 @@ def type_of(job_id: str) -> str:
     return job_id.partition(":")[0]
 
 
+def is_writable(text: object) -> bool:
+    """Tell whether something is text that Redis can keep: UTF-8, or bytes that were read as text all the same."""
+    if not isinstance(text, str):
+        return False
+    try:
+        return text.isascii() or bool(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return False
+
+
+def fault_in(facts: Mapping[str, str]) -> str:
+    """Return a sentence on what is wrong with facts; empty where they can be written."""
+    if not RESERVED_FIELDS.isdisjoint(facts):
+        reserved = sorted(RESERVED_FIELDS & set(facts))
+        return f"The store itself writes {', '.join(reserved)}: not to be given as facts."
+    wrong = next((name for name, text in facts.items() if not (is_writable(name) and is_writable(text))), None)
+    return "" if wrong is None else f"The fact {wrong!r} is {facts[wrong]!r}; it must be text that UTF-8 can hold."
+
+
 @dataclass(frozen=True)
 class NewJob:
     """A job to be submitted.
@@ -78,9 +97,11 @@ class NewJob:
             raise InvalidInput(f"{self.id!r} is not a job id.")
         if self.priority not in PRIORITIES:
             raise InvalidInput(f"The priority is {self.priority}; allowed are whole numbers from -100 to 100.")
-        if not RESERVED_FIELDS.isdisjoint(self.facts):
-            reserved = sorted(RESERVED_FIELDS & set(self.facts))
-            raise InvalidInput(f"The store itself writes {', '.join(reserved)}: not to be given as facts.")
+        if sentence := fault_in(self.facts):
+            raise InvalidInput(sentence)
+        for name in ("owner", "idempotency_key", "batch"):
+            if not is_writable(getattr(self, name)):
+                raise InvalidInput(f"The {name} is {getattr(self, name)!r}; it must be text that UTF-8 can hold.")
 
 
 #: Fields of a job hash that only the scripts write.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from services.consumer.worker import Capacity, Done, Failed, Handler, Split, Worker
 from shared.errors import InvalidInput, Retry
 from shared.jobs import Claim, Job, JobStore, NewJob, Notifications
+from shared.jobs.audit import audit
 from shared.jobs.model import new_id
 from tests.fixtures.redis import RedisServer
 
@@ -94,6 +95,68 @@ async def test_errors_end_a_job_by_their_meaning(
     assert job.status == status
     assert reason in job.fields["reason"]
     assert "secret" not in job.fields["reason"]
+
+
+def _none() -> Any:
+    return None
+
+
+WRONG: list[Callable[[], Any]] = [
+    _none,
+    lambda: Done({"cells": 3}),  # type: ignore[dict-item]
+    lambda: Done({"cells": None}),  # type: ignore[dict-item]
+    lambda: Done({"name": "\ud800"}),
+    lambda: Done({"parent": "another"}),
+    lambda: Failed("\ud800"),
+    lambda: Failed("no", {"owner": "somebody"}),
+    lambda: Split([]),
+    lambda: Split([(TYPE, {"status": "done"})]),
+    lambda: Split([("No Type", {})]),
+]
+
+
+@pytest.mark.parametrize("outcome", WRONG, ids=range(len(WRONG)))
+async def test_what_cannot_be_written_ends_its_job_and_no_other(
+    store: JobStore, notifications: Notifications, outcome: Callable[[], Any]
+) -> None:
+    """A job type of a package may return anything."""
+
+    async def handler(job: Job) -> Done:
+        return outcome() if job.id == wrong else await done(job)  # type: ignore[no-any-return]
+
+    wrong, *sound = await submit(store, 3, max_attempts=1)
+    async with working(store, notifications, handler):
+        for job_id in sound:
+            assert (await until(store, notifications, job_id)).status == "done"
+        ended = await until(store, notifications, wrong)
+    assert ended.status == "failed"
+    assert ended.fields["reason"]
+    assert await audit(store) == []
+
+
+async def test_a_job_that_is_split_again_is_failed(store: JobStore, notifications: Notifications) -> None:
+    async def handler(job: Job) -> Done | Split:
+        return await done(job) if "part" in job.fields else Split([(TYPE, {})])
+
+    (job_id,) = await submit(store)
+    async with working(store, notifications, handler):
+        job = await until(store, notifications, job_id)
+    assert (job.status, job.fields["reason"]) == ("failed", f"{job_id} was split before.")
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidInput("no \ud800"), Retry("away \ud800", after=0.001)], ids=["input", "retry"]
+)
+async def test_a_sentence_that_cannot_be_written_is_written_as_far_as_possible(
+    store: JobStore, notifications: Notifications, error: Exception
+) -> None:
+    async def handler(_job: Job) -> Done:
+        raise error
+
+    (job_id,) = await submit(store, max_attempts=1)
+    async with working(store, notifications, handler):
+        job = await until(store, notifications, job_id)
+    assert str(error)[:-1] + "?" in job.fields["reason"]
 
 
 async def test_a_failure_with_facts_keeps_them(store: JobStore, notifications: Notifications) -> None:
