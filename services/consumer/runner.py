@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from services.consumer import metrics
@@ -41,10 +43,21 @@ class Runner:
         try:
             outcome = await _with_use(self._pipelines[job.type], Tools(job, self._bench, scratch))
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+            await asyncio.shield(asyncio.to_thread(_clear, scratch))
         if isinstance(outcome, Done):
             metrics.job_seconds.labels(job.type).observe(max(0.0, time.time() - int(job.fields["created_ms"]) / 1000))
         return outcome
+
+
+def _clear(scratch: Path) -> None:
+    """Remove a scratch folder: most hold some files and nothing else, which goes in half of rmtree's time."""
+    try:
+        with os.scandir(scratch) as entries:
+            for entry in entries:
+                os.unlink(entry.path)  # noqa: PTH108  # a Path would cost as much as the call
+        scratch.rmdir()
+    except OSError:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 #: The fact that keeps what a job used until it was split; what its end tells includes it.
