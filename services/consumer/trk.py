@@ -30,22 +30,22 @@ class Segmented:
     labels: NDArray[Any]
 
 
-def read_trk(path: Path, scratch: Path, limits: LimitSettings) -> Segmented:
-    """Read a segmented movie; its arrays become files in ``scratch``.
+def read_trk(path: Path, scratch: Path, limits: LimitSettings) -> list[Segmented]:
+    """Read segmented movies, one of a ``.trk`` or all of a ``.trks``; their arrays become files in ``scratch``.
 
     Raises:
-        InvalidInput: it is no such file, too large, or holds more than one movie.
+        InvalidInput: it is no such file, or too large.
     """
     members, _ = list_members(path, (".npy",), limits.archive_members, limits.archive_bytes, scratch)
     files = {Path(member.name).name: member for member in members}
-    raw, labels = (_movie(_array(path, files, f"{name}.npy", scratch, limits)) for name in ("raw", "tracked"))
+    raw, labels = (_movies(_array(path, files, f"{name}.npy", scratch, limits)) for name in ("raw", "tracked"))
     if raw.shape != labels.shape:
         raise InvalidInput(f"Movie {raw.shape} and labels {labels.shape} differ in shape.", code="shape")
     if labels.dtype.kind not in "iub":
         raise InvalidInput(f"The labels are {labels.dtype}; whole numbers are needed.", code="unsupported-dtype")
     if raw.dtype.kind not in "iubf":
         raise InvalidInput(f"The movie's pixels are {raw.dtype}; numbers are needed.", code="unsupported-dtype")
-    return Segmented(raw, labels)
+    return [Segmented(*movie) for movie in zip(raw, labels, strict=True)]
 
 
 def _array(path: Path, files: Mapping[str, Member], name: str, scratch: Path, limits: LimitSettings) -> NDArray[Any]:
@@ -64,14 +64,9 @@ def _array(path: Path, files: Mapping[str, Member], name: str, scratch: Path, li
         raise InvalidInput(f"{name} in the file is no sound array of numbers.", code="unreadable") from error
 
 
-def _movie(array: NDArray[Any]) -> NDArray[Any]:
-    """Bring an array to (T, Y, X)."""
-    if array.ndim == 5:
-        if array.shape[0] != 1:
-            raise InvalidInput(f"The file holds {array.shape[0]} movies; one is allowed.", code="several-movies")
-        array = array[0]
-    if array.ndim == 4 and array.shape[3] >= 1:
-        array = array[..., 0]
-    if array.ndim != 3:
+def _movies(array: NDArray[Any]) -> NDArray[Any]:
+    """Bring an array, with or without a last axis of channels, to (B, T, Y, X)."""
+    plain = array[..., 0] if array.ndim in (4, 5) and array.shape[-1] >= 1 else array
+    if plain.ndim not in (3, 4) or 0 in plain.shape:
         raise InvalidInput(f"A movie has the axes time, y and x; this one has the shape {array.shape}.", code="shape")
-    return array
+    return plain[np.newaxis] if plain.ndim == 3 else plain

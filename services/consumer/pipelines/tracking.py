@@ -24,7 +24,7 @@ from services.consumer.pipelines.segmentation import Channels, ImageOptions, lik
 from services.consumer.reading import Decoded
 from services.consumer.results import base_name, finish
 from services.consumer.tools import Tools, each
-from services.consumer.trk import ENDINGS, Segmented, read_trk
+from services.consumer.trk import ENDINGS, read_trk
 from services.consumer.view import Frames, View
 from services.consumer.worker import Failed, Outcome, Split
 from services.consumer.writing import write_labels
@@ -39,6 +39,8 @@ _AT_ONCE = 8
 _RUN = 16
 #: Reads the labels of a run of frames, (n, Y, X).
 Read = Callable[[], NDArray[Any]]
+#: A movie's tracked stack, int32 (T, Y, X), and its lineage.
+Movie = tuple[NDArray[np.int32], dict[str, dict[str, Any]]]
 
 
 class TrackingOptions(ImageOptions):
@@ -140,7 +142,9 @@ async def _gather(job: Job, tools: Tools, options: TrackingOptions, parts: Seque
         "total_jobs": str(len(parts)),
         "prediction_time": f"{sum(float(part.fields.get('prediction_time', '0')) for part in parts):.6f}",
     }
-    return await _linked(tools, options, reads, frames, pixel_size, facts)
+    view = View(tools, frames, axis="T", layers=["tracks"], pixel_size_um=pixel_size)
+    movie = await _linked(tools, options, reads, (len(frames), *frames[0].shape[1:]), view)
+    return await _finish(tools, [movie], view, pixel_size, facts)
 
 
 def _labels(path: Path, length: int) -> NDArray[Any]:
@@ -149,13 +153,18 @@ def _labels(path: Path, length: int) -> NDArray[Any]:
 
 
 async def _link_segmented(tools: Tools, options: TrackingOptions, source: Path) -> Outcome:
-    """Link a movie that came with its labels."""
+    """Link movies that came with their labels, one after the other; the first is shown."""
     async with tools.stage("pre-processing", 5):
-        found: Segmented = await tools.compute(read_trk, source, tools.scratch, tools.settings.limits)
-        _check_length(len(found.labels), tools)
-    runs = (found.labels[first : first + _RUN] for first in range(0, len(found.labels), _RUN))
-    reads = [functools.partial(_numbered, run) for run in runs]
-    return await _linked(tools, options, reads, found.raw[:, np.newaxis], None, {"dim_order": "BXY", "scale": "1"})
+        found = await tools.compute(read_trk, source, tools.scratch, tools.settings.limits)
+        _check_length(len(found[0].labels), tools)  # in one file all have as many
+    size = options.pixel_size_um
+    view = View(tools, found[0].raw[:, np.newaxis], axis="T", layers=["tracks"], pixel_size_um=size)
+    movies = []
+    for number, movie in enumerate(found):
+        runs = (movie.labels[first : first + _RUN] for first in range(0, len(movie.labels), _RUN))
+        reads = [functools.partial(_numbered, run) for run in runs]
+        movies.append(await _linked(tools, options, reads, movie.labels.shape, None if number else view, number))
+    return await _finish(tools, movies, view, size, {"dim_order": "TYX" if len(found) == 1 else "BTYX", "scale": "1"})
 
 
 def _numbered(frames: NDArray[Any]) -> NDArray[np.int32]:
@@ -167,14 +176,13 @@ async def _linked(
     tools: Tools,
     options: TrackingOptions,
     reads: Sequence[Read],
-    image: NDArray[Any] | Frames,
-    pixel_size_um: float | None,
-    facts: Mapping[str, str],
-) -> Outcome:
-    """Link frame after frame, and meanwhile put those that are linked into the view."""
+    shape: tuple[int, ...],
+    view: View | None,
+    number: int = 0,
+) -> Movie:
+    """Link the frames of a movie (T, Y, X), and meanwhile put those that are linked into the view."""
     tracker = Tracker(TrackingParams(**options.model_dump(include={field.name for field in fields(TrackingParams)})))
-    stack = tools.labels((len(image), *image[0].shape[1:]), "stack")
-    view = View(tools, image, axis="T", layers=["tracks"], pixel_size_um=pixel_size_um)
+    stack = tools.labels(shape, f"stack-{number}")
     turn, linked = asyncio.Lock(), 0
 
     async def link(read: Read) -> None:
@@ -183,18 +191,14 @@ async def _linked(
             first = linked
             linked += await tools.compute(_link, tracker, read, stack[first:])
             last = linked
-        await view.labels(first, 0, stack[first:last])
+        if view:
+            await view.labels(first, 0, stack[first:last])
 
-    target, lineage = tools.scratch / "tracked.tif", tools.scratch / "lineage.json"
     async with tools.stage("post-processing", 99):
         await each((link(read) for read in reads), _AT_ONCE)
+    if view:
         view.tracks(tracker.lineage())
-        lineage.write_text(json.dumps(tracker.lineage()), "utf-8")
-        told = {**tools.job.fields, **facts}
-        about = {name: told[name] for name in ("dim_order", "scale") if name in told}
-        await tools.compute(_write, target, stack, pixel_size_um, about)
-    entries = [(f"{base_name(tools.job)}_feature_0.tif", target), ("lineage.json", lineage)]
-    return await finish(tools, entries, view, facts)
+    return stack, tracker.lineage()
 
 
 def _link(tracker: Tracker, read: Read, target: NDArray[np.int32]) -> int:
@@ -205,8 +209,27 @@ def _link(tracker: Tracker, read: Read, target: NDArray[np.int32]) -> int:
     return len(labels)
 
 
+async def _finish(
+    tools: Tools, movies: Sequence[Movie], view: View, pixel_size_um: float | None, facts: Mapping[str, str]
+) -> Outcome:
+    """Store the tracked stack of each movie and the lineage, of several movies as a list, as .trks files have it."""
+    told = {**tools.job.fields, **facts}
+    about = {name: told[name] for name in ("dim_order", "scale") if name in told} | {"objects": "tracks"}
+    entries = []
+    async with tools.stage("post-processing", 99):
+        for number, (stack, _) in enumerate(movies):
+            path = tools.scratch / f"tracked-{number}.tif"
+            await tools.compute(_write, path, stack, pixel_size_um, about)
+            one = f"_batch_{number}" if len(movies) > 1 else ""
+            entries.append((f"{base_name(tools.job)}{one}_feature_0.tif", path))
+    lineages = [lineage for _, lineage in movies]
+    path = tools.scratch / ("lineages.json" if len(movies) > 1 else "lineage.json")
+    path.write_text(json.dumps(lineages if len(movies) > 1 else lineages[0]), "utf-8")
+    return await finish(tools, [*entries, (path.name, path)], view, facts)
+
+
 def _write(path: Path, stack: NDArray[np.int32], pixel_size_um: float | None, about: Mapping[str, str]) -> None:
-    write_labels(path, stack, pixel_size_um=pixel_size_um, description={**about, "objects": "tracks"})
+    write_labels(path, stack, pixel_size_um=pixel_size_um, description=about)
 
 
 def _check_length(frames: int, tools: Tools) -> None:

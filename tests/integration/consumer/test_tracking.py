@@ -109,6 +109,19 @@ async def test_a_segmented_movie_is_linked_as_it_is(consumer: Consumer, mode: st
     check(await consumer.result(job))
 
 
+async def test_several_movies_of_a_file_are_linked_each_by_itself(consumer: Consumer) -> None:
+    image, labels = movie()
+    content = segmented(np.stack([image, image[::-1]]), np.stack([labels, labels[::-1]]), "w:gz")
+    job = await consumer.run("tracking", content, "films.trks", {"pixel_size_um": 0.5})
+    entries = await consumer.result(job)
+    assert list(entries) == ["films_batch_0_feature_0.tif", "films_batch_1_feature_0.tif", "lineages.json"]
+    forward, backward = json.loads(entries["lineages.json"])
+    check({"film_feature_0.tif": entries["films_batch_0_feature_0.tif"], "lineage.json": json.dumps(forward).encode()})
+    assert not any(track["daughters"] for track in backward.values())
+    assert labels_of(entries["films_batch_1_feature_0.tif"]).shape == labels.shape
+    assert job.fields["dim_order"] == "BTYX"
+
+
 async def test_labels_of_any_number_are_numbered_anew(consumer: Consumer) -> None:
     image, labels = movie()
     wild = np.where(labels == 0, -7, labels.astype(np.int64) * 2_000_000_000)
