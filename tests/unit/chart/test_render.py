@@ -185,6 +185,18 @@ def test_a_pool_may_switch_off_what_the_defaults_switch_on() -> None:
     assert rest["spec"]["replicas"] == 2
 
 
+def test_jobs_wait_for_a_model_server_that_has_to_start_first() -> None:
+    """Else their attempts are used up before a GPU node has booted."""
+
+    def patience(*words: str) -> float:
+        pod = pod_specs(template(*words, case="gke"))["Deployment/kiosk-cellkiosk-consumer-images"]
+        return float({v["name"]: v.get("value") for v in pod["containers"][0]["env"]}["KIOSK_MODEL_SERVER__PATIENCE"])
+
+    assert patience() == 900
+    assert patience("--set", "triton.startSeconds=100,consumer.defaults.settings.model_server.patience=500") == 500
+    assert patience("--set", "triton.autoscaling.target.min_replicas=1") == 60
+
+
 def test_sidecar_puts_triton_and_its_gpu_into_the_consumer_pod() -> None:
     specs = pod_specs(rendered("everything"))
     pod = specs["Deployment/kiosk-cellkiosk-consumer-gpu"]

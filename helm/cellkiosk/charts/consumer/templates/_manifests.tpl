@@ -13,6 +13,18 @@
 {{- toYaml $pool -}}
 {{- end -}}
 
+{{/* A pool's settings, as YAML: (dict top pool). Where no model server may be there at first, a job waits until one has
+     started, since attempts that end before it has would use up all that the job has. */}}
+{{- define "consumer.settings" -}}
+{{- $triton := .top.Values.triton -}}
+{{- $settings := deepCopy .pool.settings -}}
+{{- $fromZero := and $triton.enabled (eq $triton.mode "shared") $triton.autoscaling.enabled .top.Values.autoscaler.enabled -}}
+{{- if and $fromZero (eq (int $triton.autoscaling.target.min_replicas) 0) -}}
+{{- $_ := set $settings.model_server "patience" (max (float64 $settings.model_server.patience) (addf $triton.startSeconds 300)) -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
 {{- define "consumer.pool" -}}
 {{- $top := .top }}
 {{- $pool := .pool }}
@@ -68,7 +80,7 @@ spec:
           imagePullPolicy: {{ $top.Values.images.pullPolicy }}
           args: [-m, services.consumer]
           env:
-            {{- include "cellkiosk.env" (list $top $pool.settings) | trim | nindent 12 }}
+            {{- include "cellkiosk.env" (list $top (include "consumer.settings" . | fromYaml)) | trim | nindent 12 }}
             - name: KIOSK_WORK__TYPES
               value: {{ $pool.types | default list | toJson | quote }}
             - name: KIOSK_MODEL_SERVER__URL
