@@ -23,7 +23,17 @@ DAY = 86_400.0
 _HOUR = 3_600.0
 
 Code = Literal[
-    "hold", "up", "down", "steady", "cooling", "busy", "at-max", "at-step-limit", "over-budget", "unservable"
+    "hold",
+    "up",
+    "down",
+    "steady",
+    "gathering",
+    "cooling",
+    "busy",
+    "at-max",
+    "at-step-limit",
+    "over-budget",
+    "unservable",
 ]
 
 
@@ -172,12 +182,13 @@ class Forecast:
 
 @dataclass(frozen=True)
 class _Need:
-    """What the work needs, how the bounds changed that, and why, in words."""
+    """What the work needs, how the bounds changed that, and why, in words; s after which it will be another."""
 
     replicas: int
     why: str
     limit: Code | None = None
     notes: tuple[str, ...] = field(default=())
+    again_in: float | None = None
 
 
 def decide(target: Target, seen: Observation, memory: Memory) -> Decision:
@@ -196,6 +207,9 @@ def decide(target: Target, seen: Observation, memory: Memory) -> Decision:
 
 def _need(target: Target, seen: Observation, load: Load, spent: float) -> _Need:
     needed, why = _of_work(target, seen, load)
+    gathers = _gathers(target, seen, load, needed)
+    if gathers is not None:
+        needed = 0
     floor = target.floor(seen.at)
     wanted = max(floor, needed + target.warm_spares)
     if target.warm_spares:
@@ -207,7 +221,21 @@ def _need(target: Target, seen: Observation, load: Load, spent: float) -> _Need:
         return _Need(target.max_replicas, why, "at-max", (f"{target.max_replicas} is the most allowed",))
     if wanted > allowed:
         return _Need(allowed, why, "over-budget", (_budget_note(target, spent),))
+    if gathers is not None and not wanted:
+        return _Need(0, why, "gathering", (f"it gathers for another {gathers:.0f} s",), gathers)
     return _Need(wanted, why)
+
+
+def _gathers(target: Target, seen: Observation, load: Load, needed: int) -> float | None:
+    """Return s for which waiting work may still gather; None where it is to be served now.
+
+    A node that is started for one job is paid until long after it, so jobs that can wait share it.
+    """
+    assert seen.fleet is not None
+    if needed != 1 or load.running or seen.fleet.replicas:
+        return None
+    left = target.gather_seconds - load.oldest_age
+    return left if left > 0 else None
 
 
 def _of_work(target: Target, seen: Observation, load: Load) -> tuple[int, str]:
@@ -276,7 +304,7 @@ def _up(target: Target, seen: Observation, fleet: Fleet, need: _Need, memory: Me
     reason = _sentence(need.why, _exist(actual, replicas), notes + problems)
     if replicas > actual:
         memory = _step(memory, seen.at, replicas - actual)
-    again = _steps_end(target, seen.at, memory) if replicas < need.replicas else None
+    again = _steps_end(target, seen.at, memory) if replicas < need.replicas else need.again_in
     return Decision(code, reason, replicas, need.replicas, actual, memory, unretire=unretire, again_in=again)
 
 

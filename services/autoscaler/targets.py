@@ -83,6 +83,8 @@ class Target(Group):
     """s of one replica that an ordinary job takes; used until measured."""
     start_seconds: Annotated[float, Field(ge=0)] = 0.0
     """s until a new replica works, with its node's boot; taken off max_wait, since a job waits for that too."""
+    gather_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """s that work of less than one replica may gather before the first one starts, so that jobs share a start."""
     min_replicas: Replicas = 0
     """Never fewer."""
     max_replicas: Replicas = 10
@@ -116,6 +118,11 @@ class Target(Group):
             raise ValueError(f"min_replicas is {self.min_replicas}, more than max_replicas, {self.max_replicas}")
         if floor := next((f for f in self.schedule if f.min_replicas > self.max_replicas), None):
             raise ValueError(f"the schedule asks for {floor.min_replicas}, more than max_replicas, {self.max_replicas}")
+        if self.max_wait and self.gather_seconds and self.gather_seconds + self.start_seconds >= self.max_wait:
+            raise ValueError(
+                f"gather_seconds and start_seconds together are {self.gather_seconds + self.start_seconds:g}; "
+                f"they have to leave something of max_wait, {self.max_wait:g}"
+            )
         if self.budget and self.budget.gpu_hours_per_day and not self.gpus_per_replica:
             raise ValueError("a budget in GPU-hours needs gpus_per_replica")
         if self.budget and self.budget.money_per_day and not self.price_per_hour:

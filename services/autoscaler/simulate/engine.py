@@ -151,6 +151,12 @@ class Simulation:
                 self._backlog.append((now, self.waiting))
         return self._outcome(max(now, self._finished_at, self.workload.duration))
 
+    def oldest_age(self, now: float) -> float:
+        """Return how long the oldest waiting job has waited."""
+        if not self.waiting:
+            return 0.0
+        return now - self._arrivals[self._back[0] if self._back else self._next]
+
     def _over(self, soonest: float) -> bool:
         """Tell whether nothing that costs is still to come; what is kept for no work is counted for half an hour."""
         end = max(self.workload.duration, self._finished_at)

@@ -32,7 +32,7 @@ class Ours:
             )
             self._fleet, self._version = Fleet(world.asked, members), world.version
         at = self._start + now
-        seen = Observation(at, Load(world.waiting, world.running), self._fleet)
+        seen = Observation(at, Load(world.waiting, world.running, world.oldest_age(now)), self._fleet)
         decision = decide(self._target, seen, self._memory)
         if decision.needs_hands:
             busy = frozenset(replica.name for replica in world.replicas.values() if replica.jobs)

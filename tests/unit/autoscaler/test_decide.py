@@ -357,3 +357,30 @@ def test_a_wrong_target_names_itself(wrong: dict[str, object], named: str) -> No
     with pytest.raises(ValueError) as refused:
         Target.model_validate({"name": "t", **wrong})
     assert named in str(refused.value)
+
+
+GATHERS = Target(name="t", jobs_per_replica=10, max_replicas=5, gather_seconds=600)
+
+
+def _gather(waiting: float, age: float, *, running: float = 0, replicas: int = 0) -> Decision:
+    seen = Observation(START, Load(waiting, running, age), fleet_of(replicas), Hands())
+    return decide(GATHERS, seen, Memory())
+
+
+def test_little_work_gathers_until_its_oldest_job_has_waited_long_enough() -> None:
+    early = _gather(3, 100)
+    assert (early.code, early.replicas, early.again_in) == ("gathering", 0, 500)
+    assert early.reason == "3 waiting and 0 running need 1 (10 jobs each): stays at 0; it gathers for another 500 s."
+    assert (_gather(3, 600).code, _gather(3, 600).replicas) == ("up", 1)
+
+
+def test_much_work_and_what_runs_already_does_not_gather() -> None:
+    assert _gather(11, 0).replicas == 2
+    assert _gather(3, 0, running=1).replicas == 1
+    assert _gather(3, 0, replicas=1).code == "steady"
+    assert _gather(0, 0).code == "steady"
+
+
+def test_gathering_has_to_leave_time_for_the_start() -> None:
+    with pytest.raises(ValueError, match=r"gather_seconds and start_seconds together are 610; .* max_wait, 600"):
+        Target(name="t", max_wait=600, start_seconds=170, gather_seconds=440)

@@ -99,6 +99,19 @@ def test_ours_is_near_the_bound_and_below_every_other_at_equal_wait(kind: str) -
     assert found.ours.redone == 0, "ours interrupts nobody"
 
 
+def test_jobs_that_gather_share_nodes_and_wait_no_longer_than_they_may() -> None:
+    random = np.random.default_rng(5)
+    service = arrivals.service_times(300, 13.3, 0.5, random)
+    workload = Workload("a light day", arrivals.day(300, DAY, random), service, DAY)
+    target = TARGET.model_copy(update={"max_wait": 1800.0, "service_seconds": 13.3})
+    at_once = Simulation(workload, ClusterModel(), Ours(target, rest=5.0)).run()
+    gathered = Simulation(
+        workload, ClusterModel(), Ours(target.model_copy(update={"gather_seconds": 1500.0}), rest=5.0)
+    ).run()
+    assert gathered.node_hours < 0.7 * at_once.node_hours
+    assert gathered.wait(99) < 1800
+
+
 def test_nobody_is_cheaper_than_the_bound() -> None:
     random = np.random.default_rng(8)
     workload = Workload("b", arrivals.bursts(800, 20_000, random, 5), np.full(800, 40.0), 20_000.0)
