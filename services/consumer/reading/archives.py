@@ -6,6 +6,7 @@ the reason; only an archive that is damaged or too large as a whole is refused.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import itertools
@@ -183,7 +184,9 @@ def _walk_zip(archive: Path) -> Iterator[_Found]:
 
 def _walk_tar(path: Path, folder: _Folder | None = None) -> Iterator[_Found]:
     length = path.stat().st_size
-    with path.open("rb") as file, tarfile.open(fileobj=_Careful(file), mode="r:") as opened:
+    # A name that is no UTF-8 would come, by default, as text that nobody can write down again.
+    opening = functools.partial(tarfile.open, mode="r:", encoding="utf-8", errors="replace")
+    with path.open("rb") as file, opening(fileobj=_Careful(file)) as opened:
         for info in opened:
             if info.isdir():
                 continue

@@ -56,6 +56,19 @@ def test_images_are_found_and_come_out_whole(tmp_path: Path, kind: str) -> None:
         assert (tmp_path / "out").read_bytes() == DATA
 
 
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_names_that_are_no_utf8_become_text_that_can_be_written(tmp_path: Path, form: int) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz", format=form, encoding="latin-1") as archive:
+        info = tarfile.TarInfo("Zellen für/ä.tif")
+        info.size = len(DATA)
+        archive.addfile(info, io.BytesIO(DATA))
+    ((member,), _) = listed(path)
+    assert member.name in {"Zellen für/ä.tif", "Zellen f\ufffdr/\ufffd.tif"}
+    extract_member(path, member, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == DATA
+
+
 def test_an_unpacked_tar_goes_with_its_members(tmp_path: Path) -> None:
     archive = make_tar(tmp_path / "a.tar.gz", NAMES)
     members, _ = listed(archive)
