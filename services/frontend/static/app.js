@@ -86,6 +86,12 @@ function take(files) {
     notice("No analysis is on offer yet: the service is still starting. Try again in a moment.");
     return;
   }
+  if (!find("form").checkValidity()) {
+    find("more").open = true;
+    find("form").reportValidity();
+    notice("An option is not allowed as it is. Correct it, then add the files again.");
+    return;
+  }
   notice("");
   const batch = files.length > 1 ? newId() : "";
   say(`${files.length} ${files.length === 1 ? "file" : "files"} added.`);

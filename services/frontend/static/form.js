@@ -71,10 +71,16 @@ function text(id, property, described) {
     type: number ? "number" : "text", id, ...described,
     min: number ? property.minimum : null, max: number ? property.maximum : null,
     step: number ? (property.type === "integer" ? "1" : "any") : null,
-    maxlength: number ? null : "200", placeholder: initial === null || initial === "" || initial?.length === 0 ? "automatic" : null,
+    maxlength: number ? null : "200", ...shape(property), placeholder: initial === null || initial === "" || initial?.length === 0 ? "automatic" : null,
   });
   input.value = initial === null || initial === undefined ? "" : Array.isArray(initial) ? initial.join(", ") : String(initial);
   return input;
+}
+
+// What a text must look like, so that it is refused before anything is uploaded.
+function shape({ type, items, pattern }) {
+  if (type === "array" && items?.type === "integer") return { pattern: "\\s*(\\d+([\\s,;]+\\d+)*)?[\\s,;]*", title: "Whole numbers, separated by commas" };
+  return type === "string" && pattern ? { pattern: pattern.replace(/^\^|\$$/g, "") } : {};
 }
 
 function read(text, property) {

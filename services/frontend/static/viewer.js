@@ -141,7 +141,7 @@ export class Viewer {
   // -- cells --
 
   tellCell(cell) {
-    find("under").replaceChildren(...(cell.id ? this.about(cell) : ["Point at a cell to see its id and area."]));
+    find("under").replaceChildren(...(cell.id ? this.about(cell) : ["Point at a cell, or tap it, to see its id and area."]));
     if (!cell.stepped || cell.area === undefined) return;
     this.stage.centre(cell.x, cell.y);
     say(find("under").textContent);

@@ -393,8 +393,20 @@ async def test_options_are_drawn_and_sent(served: Served, page: Page, tmp_path: 
         page.open(served.url)
         page.sees("Outlines every nucleus.")
         page.one("#more summary").click()
-        page.one("#option-scale").send_keys("0.5")
-        page.one("#option-channels").send_keys("0, 2")
+        # What is not allowed is told before anything is uploaded.
+        page.one("#option-scale").send_keys("50")
+        page.one("#option-channels").send_keys("0, two")
+        page.choose(path)
+        page.sees("An option is not allowed as it is.")
+        assert page.run("return [...document.querySelectorAll('#form:invalid, #form :invalid')].map((one) => one.id)") == [
+            "form",
+            "option-channels",
+            "option-scale",
+        ]
+        assert not page.all("#uploads li")
+        for name, text in (("scale", "0.5"), ("channels", "0, 2")):
+            page.one(f"#option-{name}").clear()
+            page.one(f"#option-{name}").send_keys(text)
         page.one("#option-detect_scale").click()
         page.shot("options")
         page.choose(path)
