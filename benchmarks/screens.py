@@ -97,7 +97,7 @@ def inputs(folder: Path) -> dict[str, Path]:
 
 def take(page: Page, url: str, images: dict[str, Path]) -> None:
     """Do what a person does, and take pictures on the way."""
-    page.driver.set_window_size(1280, 1000)
+    page.driver.set_window_size(1280, 1200)
     page.open(url)
     page.sees("Options")
     for kind, path in images.items():
@@ -110,6 +110,7 @@ def take(page: Page, url: str, images: dict[str, Path]) -> None:
     page.sees("4 done", 120)
     page.until(lambda: page.run("return [...document.images].every((image) => image.complete)"))
     page.shot("start")
+    page.driver.set_window_size(1280, 1000)
     show(page, "nuclei.tif")
     page.run("document.getElementById('zoom-in').click()")
     point(page, 0.5, 0.5)

@@ -1,18 +1,20 @@
 // The page: files come in, are uploaded and become jobs; jobs come back as cards.
 
 import * as api from "./api.js";
-import { find, make, notice, say, size } from "./dom.js";
+import { find, make, notice, say } from "./dom.js";
 import { OptionsForm } from "./form.js";
+import { Intake } from "./intake.js";
 import { Jobs } from "./jobs.js";
-import { keeping, left } from "./kept.js";
+import { left } from "./kept.js";
 import { sample, SAMPLES } from "./samples.js";
 import { Session } from "./session.js";
-import { filesOf, upload } from "./upload.js";
+import { filesOf } from "./upload.js";
 import { Viewer } from "./viewer.js";
 
 const session = new Session();
 const viewer = new Viewer();
 const jobs = new Jobs(find("jobs"), async (job) => viewer.open(await api.job(job.id).catch(() => job)));
+const intake = new Intake(session, jobs);
 const options = new OptionsForm(find("options"));
 let types = [];
 
@@ -23,7 +25,7 @@ async function start() {
     await showTypes();
     await jobs.load();
     notice("");
-    for (const entry of await left(me.owner)) one(entry.file, entry.wish, entry.id);
+    for (const entry of await left(me.owner)) intake.one(entry.file, entry.wish, entry.id);
     await openNamed();
   } catch (error) {
     if (error.status === 401) session.ask();
@@ -95,52 +97,10 @@ function take(files) {
   notice("");
   const batch = files.length > 1 ? newId() : "";
   say(`${files.length} ${files.length === 1 ? "file" : "files"} added.`);
-  for (const file of files) one(file, { ...wish, batch });
+  for (const file of files) intake.one(file, { ...wish, batch }, newId());
 }
 
 const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
-
-async function one(file, wish, id = newId()) {
-  const stop = new AbortController();
-  const bar = make("progress", { max: "1", value: 0, "aria-label": `Upload of ${file.name}` });
-  const said = make("span", { class: "said" });
-  const button = make("button", { type: "button", class: "chip", "aria-label": `Stop ${file.name}` }, "Stop");
-  const row = make("li", {}, make("span", { class: "name", title: file.name }, `${file.name} · ${size(file.size)}`), bar, button, said);
-  button.addEventListener("click", () => { stop.abort(); row.remove(); });
-  find("uploads").append(row);
-  const { signal } = stop, { me } = session;
-  const look = { progress: (share) => { bar.value = share; }, said: (text) => { said.textContent = text; }, signal };
-  try {
-    if (file.size > me.max_upload_bytes) throw new Error(`This file is larger than the ${size(me.max_upload_bytes)} allowed here.`);
-    await keeping({ id, owner: me.owner, file, wish }, async () => {
-      const stored = await upload(file, look);
-      said.textContent = "";
-      jobs.show(await submitted({ ...wish, file: stored.file, name: file.name }, id, signal));
-    });
-    row.remove();
-  } catch (error) {
-    if (stop.signal.aborted) return;
-    bar.hidden = true;
-    said.className = "said error";
-    said.setAttribute("role", "alert");
-    said.textContent = error.message;
-    button.textContent = "Dismiss";
-    button.setAttribute("aria-label", `Dismiss ${file.name}`);
-    if (error.status === 401) session.ask();
-  }
-}
-
-// One key for all tries: a lost answer never makes a second job.
-async function submitted(wish, key, signal) {
-  for (let tries = 0; ; tries += 1) {
-    try {
-      return await api.submit(wish, key);
-    } catch (error) {
-      if (![0, 429, 503].includes(error.status) || tries > 60 || signal.aborted) throw error;
-      await new Promise((done) => setTimeout(done, 1000 * (error.after || Math.min(10, tries + 1))));
-    }
-  }
-}
 
 function listen() {
   const drop = find("drop");

@@ -36,7 +36,7 @@ export class Jobs {
   show(job, atEnd = false) {
     const card = this.cards.get(job.id) ?? this.add(job, atEnd);
     card.update(job);
-    if (!card.final) this.watcher.add(job.id);
+    if (!card.final) this.watcher.add(job.id, card.job.batch, atEnd);
     this.batches.get(job.batch)?.look();
     this.summarise();
   }
