@@ -171,6 +171,7 @@ class Tools:
                 window,
                 zoom,
                 timeout=patience,
+                kinds=len(card.objects),
                 on_retry=lambda _: self._retried(card),
                 on_used=lambda seconds: self._use(gpu_seconds=seconds),
             )

@@ -59,6 +59,7 @@ class OnnxServer:
         zoom: float,
         *,
         timeout: float,
+        kinds: int = 0,  # noqa: ARG002 the answer goes nowhere
         on_retry: OnRetry | None = None,  # noqa: ARG002 there is nobody else to ask
         on_used: OnUsed | None = None,
     ) -> NDArray[np.uint8]:

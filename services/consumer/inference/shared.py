@@ -1,7 +1,4 @@
-"""Blocks to a Triton server on the same host go through shared memory, not through the socket.
-
-Only the way there: what comes back is at most a byte per pixel, and how large it is only the server knows.
-"""
+"""Blocks to a Triton server on the same host, and its answers, go through shared memory, not through the socket."""
 
 from __future__ import annotations
 
@@ -11,13 +8,14 @@ import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput
+from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -25,8 +23,33 @@ PREFIX = "kiosk"
 SMALLEST = 1 << 18  # bytes of a block from which it is worth while
 LARGEST = 1 << 28  # bytes of all regions of one server; blocks beyond that go through the socket
 CALL_SECONDS = 5.0
+REST_SECONDS = 600.0  # how long after a call that was given up its answer may still be written
+_PAGE = 4096
 _numbers = itertools.count()
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Loan:
+    """A region that holds a block, with room behind it for the answer."""
+
+    image: InferInput
+    region: SharedMemory
+    answer: int
+    """Where the answer begins in the region, bytes."""
+    room: int
+    """Bytes for it; 0 where it comes through the socket."""
+
+    def output(self, name: str) -> InferRequestedOutput:
+        """The output that is to be written into the region, or to come through the socket."""
+        output = InferRequestedOutput(name)
+        if self.room:
+            output.set_shared_memory(self.region.name, self.room, self.answer)
+        return output
+
+    def read(self, shape: list[int]) -> NDArray[np.uint8]:
+        """A copy of the answer, uint8 of a shape."""
+        return np.ndarray(shape, np.uint8, buffer=self.region.buf, offset=self.answer).copy()
 
 
 class SharedBlocks:
@@ -38,32 +61,47 @@ class SharedBlocks:
     def __init__(self, client: InferenceServerClient, host: str) -> None:
         self._client = client
         self._usable = is_this_host(host)
+        self._answers = True
         self._cleaned = False
         self._free: list[SharedMemory] = []
         self._regions: dict[str, SharedMemory] = {}
         self._making = 0  # bytes of regions that the server is being told of
 
     @asynccontextmanager
-    async def lend(self, block: NDArray[Any], kind: str) -> AsyncIterator[InferInput | None]:
-        """The input that holds ``block`` (H, W, C), or None where it has to go through the socket.
+    async def lend(self, block: NDArray[Any], kind: str, answer: int = 0) -> AsyncIterator[Loan | None]:
+        """A region with ``block`` (H, W, C) and room for ``answer`` bytes; None where all has to go through the socket.
 
-        A call that is given up may still be read by the server while the region serves the next; its answer goes
-        nowhere, so that this does no harm.
+        A call that was given up may still be answered: its region rests until that cannot be any more, so that no
+        other call can take that answer for its own.
         """
-        region = await self._take(block.nbytes) if self._usable and block.nbytes >= SMALLEST else None
+        room = answer if answer >= SMALLEST and self._answers else 0
+        start = -(-block.nbytes // _PAGE) * _PAGE
+        region = await self._take(start + room) if self._usable and block.nbytes >= SMALLEST else None
         if region is None:
             yield None
             return
+        given_up = bool(room)
         try:
             await asyncio.to_thread(_copy, block, region)
             image = InferInput(block.dtype.name, [1, *block.shape], kind)
             image.set_shared_memory(region.name, block.nbytes)
-            yield image
+            yield Loan(image, region, start, room)
+            given_up = False
         finally:
-            if self._regions.get(region.name) is region:
-                self._free.append(region)
+            if given_up:
+                asyncio.get_running_loop().call_later(REST_SECONDS, self._give_back, region)
             else:
-                _close(region)  # forgotten meanwhile
+                self._give_back(region)
+
+    def refuse_answers(self) -> None:
+        """Let answers come through the socket from now on: the server gives larger ones than its card says."""
+        self._answers = False
+
+    def _give_back(self, region: SharedMemory) -> None:
+        if self._regions.get(region.name) is region:
+            self._free.append(region)
+        else:
+            _close(region)  # forgotten meanwhile
 
     def forget(self) -> None:
         """The server knows the regions no more, as after a restart: begin anew."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -15,9 +16,10 @@ from tritonclient.utils import InferenceServerException
 
 from services.consumer.inference.protocol import Models, OnRetry, not_found
 from services.consumer.inference.replicas import Address, Replica, Replicas, Resolve
-from services.consumer.inference.shared import SMALLEST
+from services.consumer.inference.shared import SMALLEST, Loan
 from services.consumer.inference.sharing import OnUsed
 from shared.dense import ModelCard, parse_card
+from shared.dense.normalise import scaled_shape
 from shared.errors import InvalidInput, NotFound, Retry
 from shared.telemetry.traces import current_traceparent
 
@@ -87,28 +89,29 @@ class TritonServer:
         zoom: float,
         *,
         timeout: float,
+        kinds: int = 0,
         on_retry: OnRetry | None = None,
         on_used: OnUsed | None = None,
     ) -> NDArray[np.uint8]:
         kind, others = _kind(block), _small_inputs(window, zoom)
         headers = {"traceparent": trace} if (trace := current_traceparent()) else None
         part: list[float] = []
+        size = kinds * math.prod(scaled_shape((block.shape[0], block.shape[1]), float(np.float32(zoom))))
 
         async def ask(replica: Replica, limit: float) -> NDArray[np.uint8]:
-            async with replica.blocks.lend(block, kind) as shared:
-                small = block.nbytes < SMALLEST  # copied sooner than a thread is woken
-                image = shared or (_input(block, kind) if small else await asyncio.to_thread(_input, block, kind))
-                inputs = [image, *others]
-                names = ("maps", "seconds") if replica.tells_seconds else ("maps",)
-                outputs = [InferRequestedOutput(name) for name in names]
+            async with replica.blocks.lend(block, kind, size) as loan:
+                inputs = [loan.image if loan else await _through_socket(block, kind), *others]
+                outputs = [loan.output("maps") if loan else InferRequestedOutput("maps")]
+                if replica.tells_seconds:
+                    outputs.append(InferRequestedOutput("seconds"))
                 with replica.time.request(part.append):
                     result = await replica.client.infer(
                         model, inputs, version, outputs, client_timeout=limit, headers=headers
                     )
+                maps = await _maps(result, loan)
             if on_used is not None:
                 told = result.as_numpy("seconds")
                 on_used(part[-1] if told is None else float(told.item()))
-            maps: NDArray[np.uint8] = result.as_numpy("maps")[0]
             return maps
 
         return await self._try(ask, model, version, timeout=timeout, on_retry=on_retry)
@@ -174,6 +177,8 @@ class TritonServer:
             raise InvalidInput(f"The model server refuses a request as too large: {message}.", code="too-large")
         if "shared memory region" in message:  # the server started again and knows it no more
             replica.blocks.forget()
+        elif "shared memory size" in message:
+            replica.blocks.refuse_answers()
         elif "output 'seconds'" in message:
             replica.tells_seconds = False
         elif code in ("INVALID_ARGUMENT", "UNIMPLEMENTED"):
@@ -222,6 +227,20 @@ def _kind(block: NDArray[Any]) -> str:
             f"A block must be (H, W, C) of {', '.join(KINDS)}, not {block.shape} of {name}.", code="does-not-fit-model"
         )
     return KINDS[name]
+
+
+async def _maps(result: Any, loan: Loan | None) -> NDArray[np.uint8]:
+    """The answer, uint8 (K, h, w), from where it was put."""
+    if loan is None or not loan.room:
+        maps: NDArray[np.uint8] = result.as_numpy("maps")[0]
+        return maps
+    return await asyncio.to_thread(loan.read, [int(length) for length in result.get_output("maps").shape[1:]])
+
+
+async def _through_socket(block: NDArray[Any], kind: str) -> InferInput:
+    if block.nbytes < SMALLEST:  # copied sooner than a thread is woken
+        return _input(block, kind)
+    return await asyncio.to_thread(_input, block, kind)
 
 
 def _input(block: NDArray[Any], kind: str) -> InferInput:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -37,8 +36,8 @@ def block(value: int) -> np.ndarray:
     return image
 
 
-async def ask(client: TritonServer, value: int) -> np.ndarray:
-    return await client.predict("Standin", "", block(value), WINDOW, 1.0, timeout=60)
+async def ask(client: TritonServer, value: int, kinds: int = 1) -> np.ndarray:
+    return await client.predict("Standin", "", block(value), WINDOW, 1.0, timeout=60, kinds=kinds)
 
 
 def regions(server: Triton) -> list[str]:
@@ -69,6 +68,51 @@ async def test_large_blocks_go_through_shared_memory_which_calls_use_again(trito
     assert files() == []
 
 
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """The shapes of answers that were read from shared memory."""
+    read, shapes = shared.Loan.read, []
+
+    def noting(loan: shared.Loan, shape: list[int]) -> np.ndarray:
+        shapes.append(shape)
+        return read(loan, shape)
+
+    monkeypatch.setattr(shared.Loan, "read", noting)
+    return shapes
+
+
+async def test_answers_come_through_shared_memory_too(client: TritonServer, answers: list[list[int]]) -> None:
+    assert columns(await ask(client, 10, kinds=1)) == (10, 60)
+    assert columns(await ask(client, 90, kinds=0)) == (90, 140)
+    small = await client.predict("Standin", "", block(10), WINDOW, 0.5, timeout=60, kinds=1)
+    assert small.shape == (1, SIDE // 2, SIDE // 2)
+    assert answers == [[1, SIDE, SIDE]]
+
+
+async def test_a_region_rests_while_the_answer_of_a_call_that_was_given_up_may_come(
+    client: TritonServer, triton: Triton
+) -> None:
+    await ask(client, 10)
+    calls = [asyncio.create_task(ask(client, 40 * n)) for n in range(4)]
+    async with asyncio.timeout(60):
+        while client.in_flight < len(calls):
+            await asyncio.sleep(0)
+    calls[0].cancel()
+    await asyncio.wait(calls)
+    given_up = len(regions(triton))
+    await asyncio.gather(*(ask(client, 40 * n) for n in range(4)))
+    assert len(regions(triton)) == given_up + 1 == 5
+
+
+async def test_an_answer_larger_than_its_room_comes_through_the_socket(
+    client: TritonServer, answers: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.consumer.inference.triton.scaled_shape", lambda _shape, _zoom: (SIDE, SIDE - 1))
+    assert columns(await ask(client, 10)) == (10, 60)
+    assert columns(await ask(client, 20)) == (20, 70)
+    assert answers == []
+
+
 async def test_small_blocks_go_through_the_socket(client: TritonServer, triton: Triton) -> None:
     small = np.full((64, 64, 1), 200, np.uint8)
     assert (await client.predict("Standin", "", small, WINDOW, 1.0, timeout=60)).any()
@@ -78,7 +122,7 @@ async def test_small_blocks_go_through_the_socket(client: TritonServer, triton: 
 async def test_a_region_beyond_the_limit_is_not_made(
     client: TritonServer, triton: Triton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, "LARGEST", 3 << 18)  # room for one
+    monkeypatch.setattr(shared, "LARGEST", 3 << 19)  # room for one
     together = await asyncio.gather(*(ask(client, 40 * n) for n in range(5)))
     assert [columns(maps) for maps in together] == [(40 * n, 40 * n + 50) for n in range(5)]
     assert len(regions(triton)) == 1
@@ -134,8 +178,8 @@ class Elsewhere:
 async def test_a_server_in_another_container_gets_the_block_through_the_socket() -> None:
     blocks = SharedBlocks(Elsewhere(), "127.0.0.1")  # type: ignore[arg-type]
     for _ in range(2):
-        async with blocks.lend(block(0), "UINT8") as image:
-            assert image is None
+        async with blocks.lend(block(0), "UINT8", SIDE**2) as loan:
+            assert loan is None
     assert files() == []
 
 
@@ -145,8 +189,8 @@ async def test_no_room_in_shared_memory_is_no_trouble(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(shared, "SharedMemory", full)
     blocks = SharedBlocks(Elsewhere(), "127.0.0.1")  # type: ignore[arg-type]
-    async with blocks.lend(block(0), "UINT8") as image:
-        assert not isinstance(image, InferInput)
+    async with blocks.lend(block(0), "UINT8", SIDE**2) as loan:
+        assert loan is None
 
 
 @pytest.mark.parametrize(
