@@ -99,14 +99,16 @@ async def gate(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def headers(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers that every answer carries; runs when the answer begins."""
-    shared = request.path.startswith(("/api", "/results", "/uploads"))
-    page = _page(frontend(request).settings.label_viewer) if _is_page(response) else _FILE
-    response.headers.update(_API if shared else page)
-    if not shared or "*" in frontend(request).settings.cors_origins:
+    settings = frontend(request).settings
+    if not request.path.startswith(("/api", "/results", "/uploads")):
+        response.headers.update(_page(settings.label_viewer) if _is_page(response) else _FILE)
+        return
+    response.headers.update(_API)
+    if "*" in settings.cors_origins:
         return
     response.headers["Vary"] = "Origin"
     origin = request.headers.get("Origin", "")
-    if origin in frontend(request).settings.cors_origins:
+    if origin in settings.cors_origins:
         response.headers["Access-Control-Allow-Origin"] = origin
     else:
         del response.headers["Access-Control-Allow-Origin"]
