@@ -164,6 +164,8 @@ async def three_pods(folder: Path) -> AsyncIterator[tuple[list[Pod], JobStore, N
         for pod in pods:
             pod.start(pods)
         assert await settled(pods) is pods[0], "with nothing known, the first pod is the master"
+        for pod in pods:
+            assert PASSWORD not in Path(f"/proc/{pod.processes['redis'].pid}/cmdline").read_text()
         await all_known(pods)
         listening = asyncio.create_task(notifications.run())
         try:

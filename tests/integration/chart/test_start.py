@@ -14,7 +14,7 @@ import pytest
 
 from services.triton import environment
 from tests.fixtures.helm import CHART, ROOT, of_kind, pod_specs, rendered
-from tests.fixtures.redis import RedisServer
+from tests.fixtures.redis import RedisServer, server_binary
 from tests.integration.chart.container import Container
 
 PASSWORD = "letters4and4digits"
@@ -36,15 +36,27 @@ def chart_redis(tmp_path: Path) -> Iterator[RedisServer]:
     file = tmp_path / "redis.conf"
     file.write_text(config["data"]["redis.conf"].replace("dir /data", f"dir {tmp_path}"))
     server = _Configured(tmp_path / "redis", str(file)).start()
+    assert server.process is not None
+    assert PASSWORD not in Path(f"/proc/{server.process.pid}/cmdline").read_text()
     yield server
     server.stop(kill=True)
 
 
 class _Configured(RedisServer):
-    """A server started by a configuration file, as in the pod; it answers NOAUTH until asked with the password."""
+    """A server started by the chart's own script, as in the pod; it answers NOAUTH until asked with the password."""
 
     def __init__(self, folder: Path, config: str) -> None:
-        super().__init__(folder, "--include", config, "--requirepass", PASSWORD)
+        super().__init__(folder)
+        self._config = config
+
+    def _command(self) -> list[str]:
+        container = manifest("redis")
+        assert container["command"] == ["/config/server.sh"]
+        place = {"PORT": str(self.port), "CONFIG": self._config, "STATE": str(self.folder), "REDISCLI_AUTH": PASSWORD}
+        assert place.keys() == {each["name"] for each in container["env"]} - {"POD", "SELF"}
+        (self.folder / "valkey-server").symlink_to(server_binary())
+        words = [f"{name}={value}" for name, value in {**place, "PATH": f"{self.folder}:/usr/bin:/bin"}.items()]
+        return ["env", "-i", *words, "sh", str(CHART / "files" / "redis" / "server.sh")]
 
     def _answers(self) -> bool:
         import socket

@@ -1,9 +1,16 @@
 #!/bin/sh
-# One of three servers: follows the master that the sentinels name.
-# SELF and PORT: own address; FIRST: host:port of the first pod; SENTINELS: host:port of each, parted by spaces;
-# CONFIG: redis.conf; STATE: folder that is kept; REDISCLI_AUTH: the password of all.
+# The server; with sentinels one of three, which follows the master that they name.
+# PORT: own port; CONFIG: redis.conf; STATE: folder that is kept; REDISCLI_AUTH: the password of all. With sentinels
+# also SELF: own host; FIRST: host:port of the first pod; SENTINELS: host:port of each, parted by spaces.
 set -eu
 server=$(command -v valkey-server || command -v redis-server)
+
+# The password goes into a file that nobody else may read: the arguments of a process are everybody's on its node.
+file="$STATE/server-$PORT.conf"
+(umask 077 && { cat "$CONFIG" && printf 'requirepass %s\nmasterauth %s\n' "$REDISCLI_AUTH" "$REDISCLI_AUTH"; } >"$file")
+set -- "$file" --port "$PORT" --dir "$STATE"
+[ -n "${SENTINELS:-}" ] || exec "$server" "$@"
+
 client=$(command -v valkey-cli || command -v redis-cli)
 
 # One line for each sentinel that answers: the number of the failover that it knows of, the master's host and port.
@@ -26,13 +33,11 @@ while [ "$(echo "$known" | grep -c .)" -lt 2 ] && [ "$tries" -gt 0 ]; do
   tries=$((tries - 1))
   known=$(ask)
 done
-# shellcheck disable=SC2046
-set -- $(echo "$known" | sort -n | tail -n 1)
-master=${2:-${FIRST%:*}}:${3:-${FIRST##*:}}
+newest=$(echo "$known" | sort -n | tail -n 1 | cut -d ' ' -f 2-)
+master=${newest:-${FIRST%:*} ${FIRST##*:}}
 
-set -- "$CONFIG" --port "$PORT" --dir "$STATE" --requirepass "$REDISCLI_AUTH" --masterauth "$REDISCLI_AUTH" \
-  --replica-announce-ip "$SELF" --replica-announce-port "$PORT"
-if [ "$master" != "$SELF:$PORT" ]; then
-  set -- "$@" --replicaof "${master%:*} ${master##*:}"
+set -- "$@" --replica-announce-ip "$SELF" --replica-announce-port "$PORT"
+if [ "$master" != "$SELF $PORT" ]; then
+  set -- "$@" --replicaof "$master"
 fi
 exec "$server" "$@"

@@ -14,9 +14,9 @@ metadata:
 data:
   redis.conf: |
     {{- include "redis.conf" . | nindent 4 }}
-  {{- if $values.sentinel.enabled }}
   server.sh: |
     {{- .Files.Get "files/redis/server.sh" | nindent 4 }}
+  {{- if $values.sentinel.enabled }}
   sentinel.sh: |
     {{- .Files.Get "files/redis/sentinel.sh" | nindent 4 }}
   {{- end }}
@@ -137,17 +137,11 @@ tcp-keepalive 60
 - name: redis
   image: {{ $values.image }}
   imagePullPolicy: {{ .top.Values.images.pullPolicy }}
-  {{- if $values.sentinel.enabled }}
   command: [/config/server.sh]
-  {{- else }}
-  args: [/config/redis.conf, --requirepass, $(REDISCLI_AUTH)]
-  {{- end }}
   env:
     - name: REDISCLI_AUTH
       valueFrom: {secretKeyRef: {name: {{ $values.existingSecret | default .name }}, key: password}}
-    {{- if $values.sentinel.enabled }}
     {{- include "redis.nodeEnv" . | nindent 4 }}
-    {{- end }}
   ports:
     - {name: redis, containerPort: 6379, protocol: TCP}
   startupProbe:
@@ -178,14 +172,16 @@ tcp-keepalive 60
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - {name: SELF, value: $(POD).{{ .name }}-nodes.{{ .top.Release.Namespace }}.svc}
 - {name: PORT, value: "6379"}
+- {name: CONFIG, value: /config/redis.conf}
+- {name: STATE, value: /data}
+{{- if .top.Values.redis.sentinel.enabled }}
 - {name: FIRST, value: "{{ .name }}-0.{{ .name }}-nodes.{{ .top.Release.Namespace }}.svc:6379"}
 - name: SENTINELS
   value: {{ range $i := until 3 }}{{ if $i }} {{ end }}{{ $.name }}-{{ $i }}.{{ $.name }}-nodes.{{ $.top.Release.Namespace }}.svc:26379{{ end }}
 - {name: SENTINEL_PORT, value: "26379"}
 - {name: DOWN_AFTER, value: "{{ int .top.Values.redis.sentinel.downAfterMilliseconds }}"}
 - {name: FAILOVER_TIMEOUT, value: "{{ int .top.Values.redis.sentinel.failoverTimeout }}"}
-- {name: CONFIG, value: /config/redis.conf}
-- {name: STATE, value: /data}
+{{- end }}
 {{- end -}}
 
 {{- define "redis.sentinel" -}}
