@@ -21,7 +21,7 @@ Whatever is not here is denied. `outside` and `apiserver` are addresses beyond t
 {{- if $values.workloadIdentity.googleServiceAccount }}
 - {from: [frontend, consumer, janitor, console, triton], to: metadata, ports: [80, 988]}
 {{- end }}
-- {from: [autoscaler, janitor], to: apiserver, ports: {{ toJson $values.networkPolicy.apiServerPorts }}}
+- {from: [{{ if not $values.autoscaler.keda.enabled }}autoscaler, {{ end }}janitor], to: apiserver, ports: {{ toJson $values.networkPolicy.apiServerPorts }}}
 {{- with $values.settings.telemetry.otlp_endpoint }}
 - {from: [frontend, consumer, autoscaler, janitor], to: outside, ports: [{{ regexFind "[0-9]+$" (. | trimSuffix "/") | default "4318" }}]}
 {{- end }}

@@ -21,6 +21,9 @@ OLDEST, NEWEST = "1.25", "1.37"
 #: Kinds of others (Prometheus operator, Gateway API, KEDA, GKE) have no schema in Kubernetes itself.
 FOREIGN = ("monitoring.coreos.com/", "gateway.networking.k8s.io/", "keda.sh/", "cloud.google.com/")
 
+#: Where KEDA scales, the autoscaler has nothing to ask of the API server.
+KEDA = ("keda", "everything")
+
 
 def test_lint_is_clean() -> None:
     done = run_helm("lint", "--strict", str(CHART))
@@ -97,7 +100,8 @@ def test_containers_state_what_they_need(case: str) -> None:
             assert "livenessProbe" in container, name
         mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
         assert mounted <= {volume["name"] for volume in spec.get("volumes", [])} | {"data"}, name
-        assert spec["automountServiceAccountToken"] is name.endswith(("-autoscaler", "-janitor", "-prometheus")), name
+        needs = ("-janitor", "-prometheus", *(() if case in KEDA else ("-autoscaler",)))
+        assert spec["automountServiceAccountToken"] is name.endswith(needs), name
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -188,13 +192,16 @@ def test_a_pool_may_switch_off_what_the_defaults_switch_on() -> None:
 def test_jobs_wait_for_a_model_server_that_has_to_start_first() -> None:
     """Else their attempts are used up before a GPU node has booted."""
 
-    def patience(*words: str) -> float:
+    def told(*words: str) -> tuple[float, str]:
         pod = pod_specs(template(*words, case="gke"))["Deployment/kiosk-cellkiosk-consumer-images"]
-        return float({v["name"]: v.get("value") for v in pod["containers"][0]["env"]}["KIOSK_MODEL_SERVER__PATIENCE"])
+        container = pod["containers"][0]
+        env = {each["name"]: each.get("value") for each in container["env"]}
+        return float(env["KIOSK_MODEL_SERVER__PATIENCE"]), container["readinessProbe"]["httpGet"]["path"]
 
-    assert patience() == 900
-    assert patience("--set", "triton.startSeconds=100,consumer.defaults.settings.model_server.patience=500") == 500
-    assert patience("--set", "triton.autoscaling.target.min_replicas=1") == 60
+    assert told() == (900, "/healthz"), "nor must an upgrade wait for one"
+    words = "triton.startSeconds=100,consumer.defaults.settings.model_server.patience=500"
+    assert told("--set", words) == (500, "/healthz")
+    assert told("--set", "triton.autoscaling.target.min_replicas=1") == (60, "/readyz")
 
 
 def test_sidecar_puts_triton_and_its_gpu_into_the_consumer_pod() -> None:
@@ -261,6 +268,16 @@ def test_the_cluster_may_choose_the_user() -> None:
     objects = template("--set", "podSecurity.user=null", case="kind")
     for name, spec in pod_specs(objects).items():
         assert spec["securityContext"].keys() == {"runAsNonRoot", "seccompProfile"}, name
+
+
+@pytest.mark.parametrize("case", KEDA)
+def test_where_keda_scales_the_autoscaler_has_no_rights(case: str) -> None:
+    objects = rendered(case)
+    assert "kiosk-cellkiosk-autoscaler" not in {each["metadata"]["name"] for each in of_kind(objects, "Role")}
+    policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "NetworkPolicy")}
+    assert 6443 not in {
+        port["port"] for rule in policies["kiosk-cellkiosk-autoscaler"]["egress"] for port in rule["ports"]
+    }
 
 
 def test_only_keda_may_ask_the_external_scaler() -> None:

@@ -3,8 +3,10 @@
 {{- $name := printf "%s-autoscaler" (include "cellkiosk.name" .) }}
 {{- $targets := include "autoscaler.targets" . | fromYamlArray }}
 {{- include "cellkiosk.serviceAccount" (dict "top" . "component" "autoscaler") }}
+{{- if not $values.keda.enabled }}
 ---
 {{ include "autoscaler.rights" (dict "top" . "name" $name "targets" $targets) }}
+{{- end }}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -23,7 +25,7 @@ spec:
         kubectl.kubernetes.io/default-container: autoscaler
         {{- include "cellkiosk.scrape" (list . "9090") | nindent 8 }}
     spec:
-      {{- include "cellkiosk.podSpec" (dict "top" . "account" $name "token" true "priority" "serving" "grace" (add (ceil .Values.settings.grace | int) 5) "selector" $values.nodeSelector "tolerations" $values.tolerations) | nindent 6 }}
+      {{- include "cellkiosk.podSpec" (dict "top" . "account" $name "token" (not $values.keda.enabled) "priority" "serving" "grace" (add (ceil .Values.settings.grace | int) 5) "selector" $values.nodeSelector "tolerations" $values.tolerations) | nindent 6 }}
       {{- include "cellkiosk.spread" (list . "autoscaler") | nindent 6 }}
       containers:
         - name: autoscaler

@@ -13,13 +13,20 @@
 {{- toYaml $pool -}}
 {{- end -}}
 
+{{/* Whether there may be no model server at times, since nobody works: true or nothing. */}}
+{{- define "consumer.fromZero" -}}
+{{- $triton := .Values.triton -}}
+{{- if and $triton.enabled (eq $triton.mode "shared") $triton.autoscaling.enabled .Values.autoscaler.enabled -}}
+{{- if eq (int $triton.autoscaling.target.min_replicas) 0 }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* A pool's settings, as YAML: (dict top pool). Where no model server may be there at first, a job waits until one has
      started, since attempts that end before it has would use up all that the job has. */}}
 {{- define "consumer.settings" -}}
 {{- $triton := .top.Values.triton -}}
 {{- $settings := deepCopy .pool.settings -}}
-{{- $fromZero := and $triton.enabled (eq $triton.mode "shared") $triton.autoscaling.enabled .top.Values.autoscaler.enabled -}}
-{{- if and $fromZero (eq (int $triton.autoscaling.target.min_replicas) 0) -}}
+{{- if include "consumer.fromZero" .top -}}
 {{- $_ := set $settings.model_server "patience" (max (float64 $settings.model_server.patience) (addf $triton.startSeconds 300)) -}}
 {{- end -}}
 {{- toYaml $settings -}}
@@ -93,7 +100,9 @@ spec:
             {{- end }}
           ports:
             - {name: health, containerPort: 9090, protocol: TCP}
-          {{- include "cellkiosk.probes" $top | nindent 10 }}
+          {{- /* An upgrade must not wait for a model server that nobody needs just now. */}}
+          {{- $probes := include "cellkiosk.probes" $top }}
+          {{- ternary ($probes | replace "/readyz" "/healthz") $probes (eq (include "consumer.fromZero" $top) "true") | nindent 10 }}
           resources:
             {{- toYaml $pool.resources | nindent 12 }}
           securityContext:
