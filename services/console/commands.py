@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.console import reach
-from shared.errors import KioskError, Misconfigured
+from shared.errors import InvalidInput, KioskError, Misconfigured
 from shared.version import VERSION
 
 
@@ -60,16 +60,13 @@ def main(words: Sequence[str]) -> int:
     """Carry out a command line; return its exit code: 2 for a wrong call or setting, 1 for a failure."""
     try:
         return _carry_out(words)
-    except Misconfigured as error:
-        return _fault(error, 2)
     except KioskError as error:
-        return _fault(error, 1)
+        return _fault(error)
     except ExceptionGroup as group:  # of several tasks; the first reason is what a person needs
         known = group.subgroup(KioskError)
         if known is None:
             raise
-        first = _first(known)
-        return _fault(first, 2 if isinstance(first, Misconfigured) else 1)
+        return _fault(_first(known))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `kiosk ls | head`
@@ -107,9 +104,9 @@ def _first(group: BaseException) -> BaseException:
     return group
 
 
-def _fault(error: BaseException, code: int) -> int:
+def _fault(error: BaseException) -> int:
     sys.stderr.write(f"kiosk: {error}\n")
-    return code
+    return 2 if isinstance(error, Misconfigured | InvalidInput) else 1
 
 
 def _parser(called: str) -> argparse.ArgumentParser:
@@ -136,7 +133,7 @@ def _client(words: Sequence[str]) -> int:
     try:
         client = importlib.import_module("cellkiosk.cli")
     except ModuleNotFoundError as error:
-        return _fault(Misconfigured(f"The client's commands cannot be used here: {error}."), 2)
+        return _fault(Misconfigured(f"The client's commands cannot be used here: {error}."))
     # A suite that runs here is the one that is meant, unless another is named.
     os.environ.setdefault("KIOSK_URL", reach.url(argparse.Namespace()))
     return int(client.main(list(words)))

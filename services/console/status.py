@@ -72,9 +72,12 @@ def _show(seen: dict[str, Any]) -> None:
     output.say()
     output.table(
         "Queues",
-        ("job type", "waiting", "running", "delayed", "dead", "oldest waits"),
+        ("job type", "waiting", "of owners", "running", "delayed", "dead", "oldest waits"),
         [
-            (q["type"], q["waiting"], q["running"], q["delayed"], q["dead"], output.duration(q["oldest_age"] or None))
+            (
+                *(q[count] for count in ("type", "waiting", "owners", "running", "delayed", "dead")),
+                output.duration(q["oldest_age"] or None),
+            )
             for q in seen["queues"]
         ],
     )

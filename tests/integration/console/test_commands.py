@@ -70,7 +70,7 @@ async def test_keys_are_made_listed_and_revoked(kiosk: Console, store: JobStore)
     assert key.id in listed
     assert "in 47 h 59 min" in listed or "in 48 h 00 min" in listed
     assert "out of force" in await kiosk("keys", "revoke", key.id)
-    assert "There is no API key" in await kiosk("keys", "revoke", key.id, code=1)
+    assert "There is no API key" in await kiosk("keys", "revoke", key.id, code=2)
 
 
 async def test_the_audit_finds_what_is_broken_and_mends_it(kiosk: Console, store: JobStore) -> None:
@@ -106,6 +106,7 @@ async def test_status_counts_what_waits(kiosk: Console, store: JobStore) -> None
         "delayed": 0,
         "dead": 0,
         "oldest_age": 0,
+        "owners": 1,
     }
 
 

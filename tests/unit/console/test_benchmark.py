@@ -182,9 +182,9 @@ def test_the_environment_of_the_chart_describes_a_plan() -> None:
 
 
 def test_a_machine_without_a_price_is_refused_before_the_run(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.main(["benchmark", str(image), "--machine", "n1-standard-3"]) == 1
+    assert commands.main(["benchmark", str(image), "--machine", "n1-standard-3"]) == 2
     assert "no price for the machine 'n1-standard-3'" in capsys.readouterr().err
-    assert commands.main(["benchmark", str(image), "--machine", "n1-standard-4,abacus"]) == 1
+    assert commands.main(["benchmark", str(image), "--machine", "n1-standard-4,abacus"]) == 2
     assert "no price for the gpu 'abacus'" in capsys.readouterr().err
 
 
@@ -215,7 +215,7 @@ def test_a_report_reads_files_of_the_old_suite_and_draws(tmp_path: Path, capsys:
 
 def test_a_file_that_is_no_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.json").write_text("{}")
-    assert commands.main(["benchmark", "report", str(tmp_path / "x.json")]) == 1
+    assert commands.main(["benchmark", "report", str(tmp_path / "x.json")]) == 2
     assert "x.json is not the result of a benchmark: it lacks the field 'job_data'" in capsys.readouterr().err
 
 

@@ -284,17 +284,17 @@ async def test_what_is_missing_is_said_before_anything_is_made(
     google: Google, capsys: pytest.CaptureFixture[str]
 ) -> None:
     google.quotas["NVIDIA_T4_GPUS"] = 1
-    assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "3") == 1
+    assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "3") == 2
     assert "has 1 of NVIDIA_T4_GPUS left in us-west1, and 3 are needed: request a limit of 3" in capsys.readouterr().err
     google.quotas["NVIDIA_T4_GPUS"] = 8
-    assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "4") == 1
+    assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "4") == 2
     assert "has 3 of GPUS_ALL_REGIONS left in all regions together, and 4 are needed: request a limit of 5" in (
         capsys.readouterr().err
     )
-    assert await kiosk("create", "lab", "--yes", "--no-chart", "--consumers", "30") == 1
+    assert await kiosk("create", "lab", "--yes", "--no-chart", "--consumers", "30") == 2
     assert "has 20 of IN_USE_ADDRESSES left in us-west1, and 33 are needed" in capsys.readouterr().err
     google.apis.remove("iam.googleapis.com")
-    assert await kiosk("create", "lab", "--yes", "--no-chart") == 1
+    assert await kiosk("create", "lab", "--yes", "--no-chart") == 2
     assert "gcloud services enable iam.googleapis.com --project lab-project" in capsys.readouterr().err
     assert not google.buckets
 

@@ -82,7 +82,7 @@ def test_lines_are_chosen_by_service_job_level_and_number(capsys: pytest.Capture
 def test_wrong_wishes_get_a_sentence(
     capsys: pytest.CaptureFixture[str], data: Path, words: list[str], sentence: str
 ) -> None:
-    assert commands.main(["logs", "--data", str(data), *words]) == 1
+    assert commands.main(["logs", "--data", str(data), *words]) == 2
     assert sentence in capsys.readouterr().err
 
 
@@ -220,7 +220,7 @@ def test_services_are_found_by_their_part(kubectl: Path, monkeypatch: pytest.Mon
 
 
 def test_what_cannot_be_forwarded_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert commands.main(["forward", "teapot"]) == 1
+    assert commands.main(["forward", "teapot"]) == 2
     assert "'teapot' cannot be forwarded; these can: frontend" in capsys.readouterr().err
 
 
