@@ -58,6 +58,8 @@ def _meaning(error: ResponseError) -> Exception:
     text = _WORDS.get(type(error), "") + str(error)  # redis-py takes the first word off some errors
     if text.startswith("GONE"):
         return NotFound(f"The file {text[5:]!r} is being deleted; upload it again.", code="upload-gone")
+    if text.startswith("WRONGTYPE"):
+        return NotFound("The record of this job is damaged.", code="damaged-record")
     if text.startswith("TRANSITION"):
         return InvalidInput(f"A job cannot change its state like that: {text[11:]}.", code="transition")
     if text.startswith(

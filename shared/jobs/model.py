@@ -41,13 +41,12 @@ def type_of(job_id: str) -> str:
     return job_id.partition(":")[0]
 
 
-def is_writable(text: object) -> bool:
-    """Tell whether something is text that Redis can keep: UTF-8, or bytes that were read as text all the same."""
-    if not isinstance(text, str):
-        return False
+def is_writable(*texts: object) -> bool:
+    """Tell whether these are texts that Redis can keep: UTF-8, or bytes that were read as text all the same."""
     try:
+        text = "".join(texts)  # type: ignore[arg-type]
         return text.isascii() or bool(text.encode("utf-8", "surrogateescape"))
-    except UnicodeEncodeError:
+    except (TypeError, UnicodeEncodeError):
         return False
 
 
@@ -56,8 +55,10 @@ def fault_in(facts: Mapping[str, str]) -> str:
     if not RESERVED_FIELDS.isdisjoint(facts):
         reserved = sorted(RESERVED_FIELDS & set(facts))
         return f"The store itself writes {', '.join(reserved)}: not to be given as facts."
-    wrong = next((name for name, text in facts.items() if not (is_writable(name) and is_writable(text))), None)
-    return "" if wrong is None else f"The fact {wrong!r} is {facts[wrong]!r}; it must be text that UTF-8 can hold."
+    if is_writable(*facts, *facts.values()):
+        return ""
+    wrong = next(name for name, text in facts.items() if not is_writable(name, text))
+    return f"The fact {wrong!r} is {facts[wrong]!r}; it must be text that UTF-8 can hold."
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ class NewJob:
             raise InvalidInput(f"The priority is {self.priority}; allowed are whole numbers from -100 to 100.")
         if sentence := fault_in(self.facts):
             raise InvalidInput(sentence)
-        for name in ("owner", "idempotency_key", "batch"):
-            if not is_writable(getattr(self, name)):
-                raise InvalidInput(f"The {name} is {getattr(self, name)!r}; it must be text that UTF-8 can hold.")
+        if not is_writable(self.owner, self.idempotency_key, self.batch, *self.uses):
+            about = f"owner {self.owner!r}, idempotency key {self.idempotency_key!r}, batch {self.batch!r}"
+            raise InvalidInput(f"A job's {about} and files must be texts that UTF-8 can hold.")
 
 
 #: Fields of a job hash that only the scripts write.

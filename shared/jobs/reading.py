@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
 
 from shared.jobs import keys
 from shared.jobs.base import StoreBase, errors_by_meaning, escaped
@@ -30,7 +33,7 @@ class Reading(StoreBase):
         async with self.redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(self._key(job_id))
-            answers = await pipe.execute()
+            answers = [_of_a_hash(answer) for answer in await pipe.execute(raise_on_error=False)]
         return [Job(job_id, fields) if fields else None for job_id, fields in zip(job_ids, answers, strict=True)]
 
     @errors_by_meaning
@@ -47,7 +50,11 @@ class Reading(StoreBase):
             for job_id, names in asked:
                 # An id of another form could name another key; no job has the empty id.
                 pipe.hmget(self._key(job_id if is_id(job_id) else ""), list(names))
-            return [list(answer) for answer in await pipe.execute()]
+            answers = [_of_a_hash(answer) for answer in await pipe.execute(raise_on_error=False)]
+        return [
+            [None] * len(names) if answer is None else list(answer)
+            for (_, names), answer in zip(asked, answers, strict=True)
+        ]
 
     @errors_by_meaning
     async def ranks(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
@@ -123,3 +130,12 @@ class Reading(StoreBase):
         start = len(self.prefix + keys.JOB)
         async for name in self.redis.scan_iter(match=f"{escaped(self.prefix)}{keys.JOB}*", count=1000):
             yield name[start:]
+
+
+def _of_a_hash(answer: Any) -> Any:
+    """Return the answer on one of many jobs; None where its key is no hash: it costs the others nothing."""
+    if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+        return None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -285,6 +285,30 @@ async def test_a_revived_job_has_what_was_given_and_nothing_that_its_attempts_fo
         old = fresh
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"facts": {"original_name": "\ud800"}},
+        {"facts": {"\ud800": "x"}},
+        {"facts": {"scale": 2}},
+        {"facts": {"parent": "another"}},
+        {"owner": "\ud800"},
+        {"idempotency_key": "\ud800"},
+        {"uses": ("uploads/\ud800",)},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_what_cannot_be_written_is_refused_with_a_sentence(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput, match=r"UTF-8 can hold|The store itself writes parent"):
+        a_job(**wrong)
+
+
+async def test_names_of_any_bytes_come_back_as_they_were(store: JobStore) -> None:
+    name = b"\xff, \xc3\xbc:/".decode("utf-8", "surrogateescape")
+    job_id = await submitted(store, facts={"original_name": name}, idempotency_key=name)
+    assert await store.get_fields(job_id, ["original_name", "idempotency_key"]) == [name, name]
+
+
 async def test_retiring_workers_get_nothing_and_busy_ones_cannot_be_retired(store: JobStore) -> None:
     await submitted(store)
     await claimed(store, "busy")
@@ -359,5 +383,9 @@ async def test_a_record_that_is_no_hash_any_more_stops_nobody_else(store: JobSto
     late = JobStore(store.redis, store.prefix, 0, lambda: "99999999999999")
     assert await late.reclaim("janitor") == ([(broken.id, "aside")], None)
     assert [job.id for job in await claimed(store, "w2", 5)] == [third.id] == ids[2:]
+    assert [job and job.id for job in await store.get_many(ids)] == [None, *ids[1:]]
+    assert await store.fields_of_many([(job_id, ["status"]) for job_id in ids]) == [[None], ["done"], ["started"]]
+    with pytest.raises(NotFound, match="damaged"):
+        await store.get(broken.id)
     codes = {finding.code for finding in await audit(store, repair=True)}
     assert "malformed-job" in codes
