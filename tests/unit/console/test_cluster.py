@@ -380,3 +380,8 @@ def test_the_chart_takes_the_clusters_values(tmp_path: Path) -> None:
     assert all(spec["nodeSelector"] == {"cellkiosk/pool": "consumer"} for spec in consumers)
     assert tritons
     assert all(spec["nodeSelector"] == {"cellkiosk/pool": "gpu"} for spec in tritons)
+    assert all(spec["terminationGracePeriodSeconds"] == 15 for spec in consumers), "what a spot node leaves"
+    (autoscaler,) = (spec for name, spec in pods.items() if name.endswith("-autoscaler"))
+    env = {each["name"]: each.get("value") for each in autoscaler["containers"][0]["env"]}
+    target = next(each for each in json.loads(env["KIOSK_TARGETS"]) if each["name"].endswith("-triton"))
+    assert (target["min_replicas"], target["max_replicas"]) == (0, shape.gpus), "a GPU is paid only while there is work"
