@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -25,7 +26,9 @@ log = structlog.get_logger(__name__)
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 
 #: Open to everybody: the page and what it is made of, sign-in, the API's documents, health, and unguessable links.
-_OPEN = ("/static/", "/results/", "/uploads/")
+_OPEN = ("/static/", "/results/")
+#: Not the names that somebody gave to files which were placed in the storage by hand.
+_UNGUESSABLE = re.compile(r"/uploads/[0-9a-f]{32}(\.[^/]*)?")
 _OPEN_EXACT = {
     *("/", "/docs", "/about", "/favicon.ico"),
     *("/api/health-check", "/api/openapi.json", "/api/swagger.json", "/api/v1/sign-in"),
@@ -194,7 +197,7 @@ def _oidc(settings: OidcSettings) -> Oidc | None:
 
 def is_open(path: str) -> bool:
     """Tell whether a path is for everybody."""
-    return path in _OPEN_EXACT or path.startswith(_OPEN)
+    return path in _OPEN_EXACT or path.startswith(_OPEN) or _UNGUESSABLE.fullmatch(path) is not None
 
 
 def _announced_bytes(request: web.Request, path: str) -> int:

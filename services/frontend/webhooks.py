@@ -17,11 +17,10 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 
@@ -43,6 +42,8 @@ _TURN, _LOOK = 30.0, 5.0
 _PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _MOST_AT_ONCE = 1_000
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Takes a job if its turn has not been renewed meanwhile.
 _TAKE = """
 local now = redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -169,7 +170,8 @@ class Webhooks:
                 metrics.webhooks.labels("delivered").inc()
                 return
             log.info("webhook-failed", job=job_id, attempt=attempt + 1, error=said)
-            await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2**attempt))
+            if attempt + 1 < self._settings.attempts:
+                await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2**attempt))
         metrics.webhooks.labels("failed").inc()
 
     async def _try(self, url: str, call_id: str, body: bytes) -> str:
@@ -192,11 +194,11 @@ class Webhooks:
             ):
                 return "" if answer.status < 300 else f"it answered {answer.status}"
         except (ClientError, OSError, TimeoutError) as error:
-            return str(error) or "no answer in time"
+            return str(error.os_error if isinstance(error, ClientConnectorError) else error) or "no answer in time"
 
     async def _pace(self, url: str) -> None:
         """Wait until one more call to the host is within its rate."""
-        host = urlsplit(url).netloc
+        host = urlsplit(url).hostname or ""  # on whatever port
         now = time.monotonic()
         at = max(now, self._next_at.get(host, 0.0))
         if len(self._next_at) > 10_000:
@@ -241,7 +243,14 @@ class _Resolver(AbstractResolver):
 def _refuse_private(host: str, *, private: bool) -> None:
     """Raise OSError for an address that is not public; a name is let through, to be resolved."""
     with contextlib.suppress(ValueError):
-        address: Any = ipaddress.ip_address(host.partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
+        address = _meant(ipaddress.ip_address(host.partition("%")[0]))
         if not private and (not address.is_global or address.is_multicast):
             raise OSError(f"{host} is not a public address")
+
+
+def _meant(address: _Address) -> _Address:
+    """Return the IPv4 address that one of IPv6 stands for at a gateway (RFC 4291, 3056 and 6052), else itself."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return address
+    translated = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
+    return address.ipv4_mapped or address.sixtofour or translated or address

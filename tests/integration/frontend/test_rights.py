@@ -120,6 +120,22 @@ async def test_what_is_open_stays_open(serve: Serve, path: str) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+async def test_links_to_files_are_open_only_where_nobody_can_guess_them(serve: Serve) -> None:
+    served = await serve(**LOCKED)
+    key = await _key(served)
+    file, _ = await _submitted(served, key)
+    await served.front.storage.put("uploads/plate-1.tif", TIFF)
+    for path, headers, status in (
+        (f"/{file}", {}, 200),
+        (f"/{file.replace(file[8:12], 'zzzz')}", {}, 401),
+        ("/uploads/plate-1.tif", {}, 401),
+        ("/uploads/plate-1.tif", _as(key), 200),
+        ("/results/plate-1.tif", {}, 404),
+    ):
+        async with served.http.get(served.url + path, headers=headers) as answer:
+            assert answer.status == status, path
+
+
 async def test_compat_opens_the_old_routes_only(serve: Serve) -> None:
     served = await serve(auth={"anonymous": "compat"})
     job_id = await served.submit()

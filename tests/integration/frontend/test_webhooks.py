@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -106,6 +108,8 @@ async def test_another_frontend_takes_over(serve: Serve, aiohttp_server: Any) ->
         "http://localhost/x",
         "http://[::1]/x",
         "http://[::ffff:127.0.0.1]/x",
+        "http://[64:ff9b::a9fe:a9fe]/latest/meta-data",
+        "http://[2002:7f00:1::]/x",
         "http://169.254.169.254/latest/meta-data",
         "http://10.1.2.3/x",
         "http://192.168.0.1/x",
@@ -125,6 +129,34 @@ async def test_private_and_odd_addresses_are_refused(serve: Serve, url: str) -> 
     # Also where a name comes to mean another address later, as at the call itself.
     if url.startswith("http://1") or "[" in url:
         assert "not a public address" in await served.front.webhooks._try(url, "id", b"{}")
+
+
+class Names:
+    """Answers each question for a name with the next of some addresses."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = list(addresses)
+
+    async def resolve(self, host: str, port: int, family: int) -> list[dict[str, Any]]:
+        found = {"hostname": host, "host": self.addresses.pop(0), "port": port}
+        return [{**found, "family": socket.AF_INET, "proto": 0, "flags": socket.AI_NUMERICHOST}]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_name_that_comes_to_mean_a_private_address_is_not_called(
+    serve: Serve, aiohttp_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver, url = await _receiver(aiohttp_server)
+    names = Names("93.184.215.14", "127.0.0.1")
+    monkeypatch.setattr(webhooks, "DefaultResolver", lambda: names)
+    served = await serve(webhooks={"secret": "quiet"})
+    rebound = f"http://harmless.example:{urlsplit(url).port}/call"
+    await served.front.webhooks.check(rebound)
+    assert "127.0.0.1 is not a public address" in await served.front.webhooks._try(rebound, "id", b"{}")
+    assert receiver.calls.empty()
+    assert names.addresses == []
 
 
 async def test_webhooks_are_off_without_a_secret(served: Served) -> None:
