@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Seconds for which what was announced is believed without looking again.
 _FRESH = 2.0
 
+#: Levels of options within options: more cannot be told again as JSON.
+_DEEPEST = 20
+
 #: The job type of an archive, whose images are jobs of the type that the client named.
 ARCHIVE = "archive"
 
@@ -104,7 +107,15 @@ def checked_options(kind: JobType, options: Mapping[str, Any]) -> str:
     Raises:
         InvalidInput: naming the option that is wrong and what is allowed.
     """
+    if not _within(options, _DEEPEST):
+        raise InvalidInput(f"The options are nested more than {_DEEPEST} levels deep.", code="invalid-option")
     return _checked(kind.name, _schema_text(kind), _IN_ORDER.encode(options))
+
+
+def _within(value: Any, depth: int) -> bool:
+    if isinstance(value, Mapping):
+        return depth > 0 and all(_within(each, depth - 1) for each in value.values())
+    return not isinstance(value, list) or (depth > 0 and all(_within(each, depth - 1) for each in value))
 
 
 _IN_ORDER = json.JSONEncoder(sort_keys=True)

@@ -27,6 +27,7 @@ _STATUS = {
     "gone": 410,
     "method-not-allowed": 405,
     "length-required": 411,
+    "packed-body": 415,
     "idempotency-key-reused": 422,
 }
 _AGAIN_AFTER = 2.0

@@ -17,7 +17,7 @@ from services.frontend import metrics
 from services.frontend.auth import PRINCIPAL
 from services.frontend.context import frontend
 from services.frontend.errors import Fault, fault_of, message, nothing, problem
-from shared.errors import KioskError
+from shared.errors import InvalidInput, KioskError
 from shared.telemetry import span
 
 log = structlog.get_logger(__name__)
@@ -144,6 +144,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return preflight()
+        _refuse_packed(request)
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
@@ -162,6 +163,13 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         with span("request-crashed"):
             log.exception("request-crashed", path=request.path)
             return _told(request, fault_of(error))
+
+
+def _refuse_packed(request: web.Request) -> None:
+    """Refuse a body that would be unpacked on the way: what it swells to was neither announced nor counted."""
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise InvalidInput(f"The body is packed ({encoding[:40]}); send it as it is.", code="packed-body")
 
 
 def _told(request: web.Request, fault: Fault) -> web.Response:

@@ -19,7 +19,7 @@ from shared.errors import InvalidInput, NotFound
 from shared.storage import Stat
 
 _HEX = re.compile(r"[0-9a-f]{32}")
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 #: Shown by a browser as what they are; anything else is downloaded.
 _SHOWN = {"image/png", "image/jpeg"}
 _LINK_LIFE = timedelta(minutes=15)

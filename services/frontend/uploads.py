@@ -57,7 +57,8 @@ class Uploads:
         self._storage = storage
         self._store = store
         self._sharing = Sharing(store, storage)
-        self._running = 0
+        self.running = 0
+        """Uploads that are being received just now."""
         self._known: dict[str, tuple[float, Found]] = {}
 
     async def receive(self, chunks: AsyncIterator[bytes], filename: str, owner: str) -> Upload:
@@ -141,22 +142,33 @@ class Uploads:
             yield chunk
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        if self._running >= self._settings.concurrent:
-            raise Retry(f"{self._running} uploads are being received already; try again in a moment.", after=2.0)
-        self._running += 1
+    def turn(self) -> Iterator[None]:
+        """Be one of the uploads that are received at once.
+
+        Raises:
+            Retry: there are enough of them.
+        """
+        if self.running >= self._settings.concurrent:
+            raise Retry(f"{self.running} uploads are being received already; try again in a moment.", after=2.0)
+        self.running += 1
         metrics.uploading.inc()
         try:
             yield
-        except InvalidInput:
-            metrics.uploads.labels("refused").inc()
-            raise
-        except (KioskError, ConnectionError, asyncio.CancelledError):
-            metrics.uploads.labels("broken").inc()
-            raise
         finally:
-            self._running -= 1
+            self.running -= 1
             metrics.uploading.dec()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self.turn():
+            try:
+                yield
+            except InvalidInput:
+                metrics.uploads.labels("refused").inc()
+                raise
+            except (KioskError, ConnectionError, asyncio.CancelledError):
+                metrics.uploads.labels("broken").inc()
+                raise
 
 
 async def first_file(parts: AsyncIterator[Part], field: str = "file") -> Part:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -44,6 +45,7 @@ class Tus:
         settings: UploadSettings,
         owner: Callable[[web.Request], str],
         settle: Callable[[Stored, str, str], Awaitable[None]],
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
         *,
         life: float = 86_400.0,
         clock: Callable[[], float] = time.time,
@@ -55,6 +57,7 @@ class Tus:
             settings: limits.
             owner: tells whose a request is; one owner's uploads do not exist for others.
             settle: is told of each new file, with its name and its owner.
+            turn: is entered while bytes are received; raises ``Retry`` where too many are.
             life: s after its last byte in which an unfinished upload can be resumed.
             clock: Unix time in s.
         """
@@ -62,6 +65,7 @@ class Tus:
         self._settings = settings
         self._owner = owner
         self._settle = settle
+        self._turn = turn
         self._life = life
         self._clock = clock
 
@@ -208,17 +212,16 @@ class Tus:
     ) -> tuple[Partial, Progress]:
         """Store what the body brings; what is complete becomes a file."""
         checksum = protocol.checksum(request.headers.get("Upload-Checksum", ""))
-        if offset == 0 and not partial.piece:
-            await self._refuse_kind(partial, body)
-        metrics.uploading.inc()
-        try:
-            if checksum is None:
-                end = await self._partials.append(partial, offset, body)
-            else:
-                end = await self._partials.append_if(partial, offset, body, *checksum)
-        finally:
-            metrics.uploading.dec()
-            metrics.upload_bytes.inc(body.taken)
+        with self._turn():
+            if offset == 0 and not partial.piece:
+                await self._refuse_kind(partial, body)
+            try:
+                if checksum is None:
+                    end = await self._partials.append(partial, offset, body)
+                else:
+                    end = await self._partials.append_if(partial, offset, body, *checksum)
+            finally:
+                metrics.upload_bytes.inc(body.taken)
         progress = Progress(end, self._clock())
         return await self._settled(partial, progress), progress
 

@@ -25,13 +25,15 @@ from shared.jobs.states import FINAL
 
 log = structlog.get_logger(__name__)
 
-_BODY = 50_000_000
+#: Bytes of JSON that one file may take.
+_ENTRY = 2_000
 
 
 async def submit(request: web.Request) -> web.Response:
     """Submit one job for each file; all or none."""
     front, owner = frontend(request), principal(request).owner
-    wish = await read_model(request, NewBatchRequest, _BODY)
+    limit = front.settings.json_bytes + front.settings.jobs.batch_files * _ENTRY
+    wish = await read_model(request, NewBatchRequest, limit)
     if len(wish.files) > front.settings.jobs.batch_files:
         raise InvalidInput(
             f"The batch has {len(wish.files)} files; at most {front.settings.jobs.batch_files} are allowed.",

@@ -6,6 +6,7 @@ import base64
 import binascii
 import contextlib
 import json
+import re
 from typing import Any
 
 import structlog
@@ -249,7 +250,7 @@ def _idempotency_key(request: web.Request) -> str:
 
 
 def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST:
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST:
         raise InvalidInput(f"The limit is {text[:20]!r}; allowed are 1 to {_MOST}.", code="invalid-field")
     return int(text)
 

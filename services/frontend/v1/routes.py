@@ -25,6 +25,7 @@ from services.frontend.v1.models import (
 from services.frontend.v1.routing import Parameter, Route
 from shared.jobs.states import ALL
 
+_ONE = JOB_ID.strip("^$")
 _ID = Parameter("id", "Id of the job.", {"type": "string", "pattern": JOB_ID}, "path", required=True)
 _BATCH = Parameter("id", "Id of the batch.", {"type": "string", "pattern": BATCH_ID}, "path", required=True)
 _UPLOAD = Parameter("id", "Id of the upload.", {"type": "string", "pattern": BATCH_ID}, "path", required=True)
@@ -36,6 +37,12 @@ _KEY = Parameter(
 )
 _SINCE = Parameter(
     "Last-Event-ID", "Id of the last event seen: changes before it are not told again.", {"type": "string"}, "header"
+)
+_IDS = Parameter(
+    "ids",
+    "Ids of the jobs, separated by commas; 150 at most.",
+    {"type": "string", "pattern": f"^{_ONE}(,{_ONE}){{0,149}}$"},
+    required=True,
 )
 _STREAM = "text/event-stream"
 _LIST = (
@@ -78,7 +85,7 @@ ROUTES: tuple[Route, ...] = (
           {200: "application/zip"}, errors=(400, 404),
           parameters=(Parameter("ids", "Ids of the jobs, separated by commas, 150 at most; without: all of yours."),)),
     Route("GET", "/api/v1/events", events.of_list, "Watch several jobs", {200: _STREAM, 204: ""},
-          parameters=(Parameter("ids", "Ids of the jobs, separated by commas.", required=True), _SINCE),
+          parameters=(_IDS, _SINCE),
           errors=(400,), tag="events"),
     Route("POST", "/api/v1/batches", batches.submit, "Submit one job for each of many files", {201: BatchView},
           NewBatchRequest, errors=(400, 404, 413), tag="batches"),

@@ -383,7 +383,7 @@ async def test_size_and_number_of_uploads_are_limited(serve: Serve) -> None:
         served.http.post(f"{served.url}/api/upload", data=slowly(), headers={"Content-Type": kind})
     )
     await begun.wait()
-    while not served.front.uploads._running:
+    while not served.front.uploads.running:
         await asyncio.sleep(0)
     assert (await served.upload())[0] == 503
     go_on.set()
