@@ -66,7 +66,9 @@ requestAnimationFrame(step);
 
 def main() -> None:
     """Measure, and print the rows."""
-    argparse.ArgumentParser(description=str(__doc__).splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-page-") as name:
         browser = start_chromium(Path(name) / "profile")
         if browser is None:
