@@ -244,19 +244,21 @@ class _Appending:
 
 async def _blocks(chunks: Chunks, rest: Callable[[bytes], None]) -> AsyncIterator[bytes]:
     """Yield chunks gathered to blocks; if they break off, give the last ones to ``rest`` and raise on."""
-    gathered = bytearray()
+    gathered: list[bytes] = []
+    size = 0
     try:
         async for chunk in chunks:
-            gathered += chunk
-            if len(gathered) >= BLOCK:
-                block, gathered = bytes(gathered), bytearray()
+            gathered.append(chunk)
+            size += len(chunk)
+            if size >= BLOCK:
+                block, gathered, size = b"".join(gathered), [], 0
                 yield block
         if gathered:
-            block, gathered = bytes(gathered), bytearray()
+            block, gathered = b"".join(gathered), []
             yield block
     except (Exception, asyncio.CancelledError):
         if gathered:
-            await off_loop(rest, bytes(gathered))
+            await off_loop(rest, b"".join(gathered))
         raise
 
 
