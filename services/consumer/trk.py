@@ -20,6 +20,8 @@ from services.consumer.settings import LimitSettings
 from shared.errors import InvalidInput
 
 ENDINGS = (".trk", ".trks")
+#: Bytes of what else may be in such a file.
+_LINEAGE = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,7 @@ def read_trk(path: Path, scratch: Path, limits: LimitSettings) -> list[Segmented
     Raises:
         InvalidInput: it is no such file, or too large.
     """
-    members, _ = list_members(path, (".npy",), limits.archive_members, limits.archive_bytes, scratch)
-    files = {Path(member.name).name: member for member in members}
+    files = _members(path, scratch, limits)
     raw, labels = (_movies(_array(path, files, f"{name}.npy", scratch, limits)) for name in ("raw", "tracked"))
     if raw.shape != labels.shape:
         raise InvalidInput(f"Movie {raw.shape} and labels {labels.shape} differ in shape.", code="shape")
@@ -46,6 +47,21 @@ def read_trk(path: Path, scratch: Path, limits: LimitSettings) -> list[Segmented
     if raw.dtype.kind not in "iubf":
         raise InvalidInput(f"The movie's pixels are {raw.dtype}; numbers are needed.", code="unsupported-dtype")
     return [Segmented(*movie) for movie in zip(raw, labels, strict=True)]
+
+
+def _members(path: Path, scratch: Path, limits: LimitSettings) -> dict[str, Member]:
+    """Return the arrays in the file by name; a gzipped one is unpacked as far as two arrays may be large."""
+    most = 2 * limits.job_memory + _LINEAGE
+    try:
+        members, _ = list_members(path, (".npy",), limits.archive_members, most, scratch)
+    except InvalidInput as error:
+        if error.code != "too-large":
+            raise
+        raise InvalidInput(
+            f"The file unpacks to more than two arrays of {limits.job_memory:,} bytes (setting {MEMORY}).",
+            code="too-large",
+        ) from error
+    return {Path(member.name).name: member for member in members}
 
 
 def _array(path: Path, files: Mapping[str, Member], name: str, scratch: Path, limits: LimitSettings) -> NDArray[Any]:

@@ -152,8 +152,11 @@ def _times(done: Sequence[Job]) -> dict[str, str]:
     """Return each image's times as lists joined by commas, one entry for each finished image."""
     names = [*(f"{stage}_time" for stage in STAGES), "predict_retries"]
     facts = {name: ",".join(part.fields.get(name, "0") for part in done) for name in names}
-    orders = {part.fields.get("dim_order", "") for part in done}
-    return facts | ({"dim_order": orders.pop()} if len(orders) == 1 else {})
+    for name in ("dim_order", "scale"):
+        used = {part.fields.get(name, "") for part in done}
+        if len(used) == 1:
+            facts[name] = used.pop()
+    return facts
 
 
 def merge(target: Path, results: Sequence[tuple[str, Path]]) -> None:

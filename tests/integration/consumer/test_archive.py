@@ -49,9 +49,10 @@ async def test_results_lie_where_the_images_lay(consumer: Consumer, pack: object
     assert all(labels_of(data).max() == truth.max() for data in entries.values())
     assert job.fields["total_jobs"] == "2"
     assert job.fields["failures"] == ""
+    parts = [await consumer.bench.store.get(child) for child in await consumer.bench.store.children(job.id)]
+    assert {part.fields["scale"] for part in parts if part} == {job.fields["scale"]}
     assert len(job.fields["prediction_time"].split(",")) == len(job.fields["upload_time"].split(",")) == 2
     assert [name for name, _reason in json.loads(job.fields["skipped"])] == ["notes.txt"]
-    parts = [await consumer.bench.store.get(child) for child in await consumer.bench.store.children(job.id)]
     assert all(float(job.fields["total_time"]) > float(part.fields["total_time"]) for part in parts if part)
 
 
