@@ -32,7 +32,7 @@ FOLDER = "benchmarks/"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what ``kiosk benchmark`` can be told; ``kiosk benchmark report FILES`` is a word of its own."""
     reach.add_arguments(parser)
-    parser.add_argument("files", nargs="*", help="images or archives; `report FILES…` draws results instead")
+    parser.add_argument("files", nargs="*", help="images or archives; `report FILES…` or `report FOLDER` draws results")
     parser.add_argument("--type", help="job type (JOB_TYPE; default segmentation)")
     parser.add_argument("--model", help="model, or model:version (MODEL; default that of the job type)")
     parser.add_argument("--count", help="number of jobs (COUNT; default one for each file)")

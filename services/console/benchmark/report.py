@@ -14,17 +14,27 @@ def main(paths: Sequence[Path], folder: Path) -> int:
     """Print the table and draw the figures into a folder.
 
     Raises:
-        InvalidInput: a file is no result of a benchmark.
+        InvalidInput: a file is no result of a benchmark, or a folder holds none.
     """
     if not paths:
-        raise InvalidInput("Name the result files to report on, as in `kiosk benchmark report *.json`.")
-    results = [read(path) for path in paths]
+        raise InvalidInput("Name the result files to report on, or their folder, as in `kiosk benchmark report bench`.")
+    results = [read(file) for path in paths for file in _files(path)]
     show(results)
     from services.console.benchmark.figures import draw  # matplotlib takes a second to import
 
     for drawn in draw(results, folder):
         output.say(f"Drew {drawn}")
     return 0
+
+
+def _files(path: Path) -> list[Path]:
+    """Return a file itself, and of a folder the result files in it."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*jobs_*delay_*.json"))
+    if not found:
+        raise InvalidInput(f"The folder {path} holds no result of a benchmark (*jobs_*delay_*.json).")
+    return found
 
 
 def show(results: Sequence[Result]) -> None:

@@ -203,7 +203,7 @@ def test_a_report_reads_files_of_the_old_suite_and_draws(tmp_path: Path, capsys:
     files = [old_result(tmp_path, 1, 100, s) for s in (90.0, 110.0)] + [old_result(tmp_path, 4, 1000, 250.0)]
     result = read(files[0])
     assert (result.gpus, result.images, result.cost, result.stages["prediction"]) == (1, 100, 1.25, 2.0)
-    assert commands.main(["benchmark", "report", *map(str, files), "--out", str(tmp_path / "report")]) == 0
+    assert commands.main(["benchmark", "report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
     told = capsys.readouterr().out
     assert "100.0 ± 14.1" in told
     assert "12500.00" in told  # 1.25 for 100 images, in millions
@@ -217,6 +217,8 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "x.json").write_text("{}")
     assert commands.main(["benchmark", "report", str(tmp_path / "x.json")]) == 2
     assert "x.json is not the result of a benchmark: it lacks the field 'job_data'" in capsys.readouterr().err
+    assert commands.main(["benchmark", "report", str(tmp_path)]) == 2
+    assert "holds no result of a benchmark" in capsys.readouterr().err
 
 
 async def test_a_deployments_pod_runs_once_and_then_waits_silently(service: Service, url: str, tmp_path: Path) -> None:
