@@ -36,8 +36,8 @@ class Part:
     headers: dict[str, str] = field(default_factory=dict)
     chunks: AsyncIterator[bytes] = field(kw_only=True)
 
-    async def text(self) -> str:
-        """Return a small part as text.
+    async def text(self, most: int = MAX_FIELD) -> str:
+        """Return a small part, of at most so many bytes, as text.
 
         Raises:
             InvalidInput: it is longer than a field may be, or not UTF-8.
@@ -45,8 +45,8 @@ class Part:
         found = bytearray()
         async for chunk in self.chunks:
             found += chunk
-            if len(found) > MAX_FIELD:
-                raise InvalidInput(f"The field {self.name!r} is longer than {MAX_FIELD:,} bytes.", code="too-large")
+            if len(found) > most:
+                raise InvalidInput(f"The field {self.name[:80]!r} is too long.", code="too-large")
         try:
             return found.decode()
         except UnicodeDecodeError as error:

@@ -84,7 +84,7 @@ class Desk:
             TooMany: too many of the owner's jobs wait.
         """
         job = self.new_job(order, await self.check(order))
-        await self._check_room_for(job)
+        await self._check_room(job)
         answer = await self._submit(job)
         if not answer.created:
             await refuse_another(self._store, job, answer.id)
@@ -92,12 +92,13 @@ class Desk:
         return answer
 
     async def submit_batch(self, orders: list[Order]) -> list[Submitted]:
-        """Submit many jobs, of which none is submitted where one is refused."""
-        options = [await self.check(order) for order in orders]
-        if orders:
-            await self.check_room(orders[0].owner, len(orders))
-        answers = await self._store.submit(*map(self.new_job, orders, options))
-        for order, answer in zip(orders, answers, strict=True):
+        """Submit many jobs, of which none is submitted where one is refused; raises as ``submit`` does."""
+        jobs = [self.new_job(order, await self.check(order)) for order in orders]
+        await self._check_room(*jobs)
+        answers = await self._store.submit(*jobs)
+        for order, job, answer in zip(orders, jobs, answers, strict=True):
+            if not answer.created:
+                await refuse_another(self._store, job, answer.id)
             self._tell(order, answer)
         return answers
 
@@ -112,22 +113,18 @@ class Desk:
             )
         return options
 
-    async def check_room(self, owner: str, more: int) -> None:
-        """Refuse more waiting jobs than an owner may have."""
-        if not self._quotas.waiting:
+    async def _check_room(self, *jobs: NewJob) -> None:
+        """Refuse more waiting jobs than an owner may have; those that are there already are no more."""
+        if not self._quotas.waiting or await self._store.known(jobs[0]):
             return
-        waiting = await self._store.waiting(owner, list(await self._catalogue.types()))
-        if waiting + more > self._quotas.waiting:
+        waiting = await self._store.waiting(jobs[0].owner, list(await self._catalogue.types()))
+        if waiting + len(jobs) > self._quotas.waiting:
             metrics.refused.labels("waiting-jobs").inc()
             raise TooMany(
                 f"{waiting} of your jobs wait already; at most {self._quotas.waiting} may. Come again later.",
                 code="too-many-jobs",
                 after=10,
             )
-
-    async def _check_room_for(self, job: NewJob) -> None:
-        if self._quotas.waiting and not await self._store.known(job):
-            await self.check_room(job.owner, 1)
 
     def new_job(self, order: Order, options: str) -> NewJob:
         """Return the job of an order with its checked options."""

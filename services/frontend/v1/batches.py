@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections import Counter
 from dataclasses import replace
@@ -15,8 +16,9 @@ from services.frontend.auth import principal
 from services.frontend.body import read_model
 from services.frontend.context import frontend
 from services.frontend.submission import Order
-from services.frontend.v1.jobs import work_facts
-from services.frontend.v1.models import BatchView, Canceled, NewBatchRequest
+from services.frontend.uploads import Found
+from services.frontend.v1.jobs import idempotency_key, work_facts
+from services.frontend.v1.models import BatchView, Canceled, NewBatchFile, NewBatchRequest
 from services.frontend.v1.routing import answer
 from services.frontend.v1.views import cost_of
 from shared.errors import InvalidInput, NotFound
@@ -27,10 +29,12 @@ log = structlog.get_logger(__name__)
 
 #: Bytes of JSON that one file may take.
 _ENTRY = 2_000
+#: Files looked for at once.
+_AT_ONCE = 32
 
 
 async def submit(request: web.Request) -> web.Response:
-    """Submit one job for each file; all or none."""
+    """Submit one job for each file; all or none. The same again with the same key is the same batch."""
     front, owner = frontend(request), principal(request).owner
     limit = front.settings.json_bytes + front.settings.jobs.batch_files * _ENTRY
     wish = await read_model(request, NewBatchRequest, limit)
@@ -39,6 +43,8 @@ async def submit(request: web.Request) -> web.Response:
             f"The batch has {len(wish.files)} files; at most {front.settings.jobs.batch_files} are allowed.",
             code="too-large",
         )
+    key = idempotency_key(request)
+    batch = _batch_of(owner, key) if key else secrets.token_hex(16)
     base = Order(
         kind=await front.catalogue.find(wish.type),
         key="",
@@ -48,18 +54,27 @@ async def submit(request: web.Request) -> web.Response:
         version=wish.model_version,
         owner=owner,
         priority=wish.priority,
-        batch=secrets.token_hex(16),
+        batch=batch,
         facts=await work_facts(request, wish),
     )
-    files = [await front.uploads.find(entry.file, owner) for entry in wish.files]
-    names = [entry.name or file.name for entry, file in zip(wish.files, files, strict=True)]
-    orders = [replace(base, key=file.key, name=sniff.base_name(name)) for file, name in zip(files, names, strict=True)]
-    for submitted in await front.desk.submit_batch(orders):
-        if "webhook" in base.facts:
-            await front.webhooks.follow(submitted.id)
-    log.info("batch-submitted", batch=base.batch, owner=owner, jobs=len(orders))
-    jobs = await own_batch(request, base.batch)
-    return answer(_view(request, base.batch, jobs), 201, {"Location": f"/api/v1/batches/{base.batch}"})
+    files = await _found(request, wish.files)
+    orders = [
+        replace(
+            base,
+            key=file.key,
+            name=sniff.base_name(entry.name or file.name),
+            idempotency_key=f"batch:{batch}:{number}" if key else "",
+        )
+        for number, (entry, file) in enumerate(zip(wish.files, files, strict=True))
+    ]
+    if key:
+        await _refuse_other_number(request, batch, len(orders))
+    submitted = [one for one in await front.desk.submit_batch(orders) if one.created]
+    for one in submitted if "webhook" in base.facts else ():
+        await front.webhooks.follow(one.id)
+    log.info("batch-submitted", batch=batch, owner=owner, jobs=len(submitted))
+    view = _view(request, batch, await own_batch(request, batch))
+    return answer(view, 201 if submitted else 200, {"Location": f"/api/v1/batches/{batch}"})
 
 
 async def get(request: web.Request) -> web.Response:
@@ -88,6 +103,28 @@ async def own_batch(request: web.Request, batch: str) -> list[Job]:
     if not mine:
         raise NotFound("There is no such batch. It may have expired.", code="no-such-batch")
     return mine
+
+
+def _batch_of(owner: str, key: str) -> str:
+    return hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()[:32]
+
+
+async def _refuse_other_number(request: web.Request, batch: str, number: int) -> None:
+    known = len(await frontend(request).store.batch(batch, count=100_000))
+    if known not in {0, number}:
+        raise InvalidInput(
+            f"This Idempotency-Key was used for the batch {batch}, of {known} files and not {number}. Make a new key.",
+            code="idempotency-key-reused",
+        )
+
+
+async def _found(request: web.Request, entries: list[NewBatchFile]) -> list[Found]:
+    front, owner = frontend(request), principal(request).owner
+    found: list[Found] = []
+    for at in range(0, len(entries), _AT_ONCE):
+        some = entries[at : at + _AT_ONCE]
+        found += await asyncio.gather(*(front.uploads.find(entry.file, owner) for entry in some))
+    return found
 
 
 def _view(request: web.Request, batch: str, jobs: list[Job]) -> BatchView:

@@ -30,6 +30,8 @@ from shared.jobs.states import ALL, NEW
 
 log = structlog.get_logger(__name__)
 
+#: Fields of a form that are JSON, and may come as files.
+_JSON = {"job", "options", "priority"}
 _PAGE = 50
 _MOST = 200
 #: Jobs looked at for one page of a filtered list.
@@ -178,7 +180,7 @@ async def _order(request: web.Request, job_id: str = "") -> Order:
         owner=owner,
         priority=wish.priority,
         job_id=job_id,
-        idempotency_key="" if job_id else _idempotency_key(request),
+        idempotency_key="" if job_id else idempotency_key(request),
         batch=wish.batch,
         facts=await work_facts(request, wish),
     )
@@ -203,20 +205,27 @@ async def _from_multipart(request: web.Request) -> NewJobRequest:
 async def _parts(request: web.Request, body: Multipart) -> tuple[Upload | None, dict[str, Any]]:
     stored: Upload | None = None
     fields: dict[str, Any] = {}
+    left = frontend(request).settings.json_bytes  # for all fields together
     async for part in body.parts():
         if part.name == "file" and part.filename is not None and stored is None:
             owner = principal(request).owner
             stored = await frontend(request).uploads.receive(part.chunks, part.filename, owner)
-        elif part.name in {"job", "options", "priority"}:
-            text = await part.text()
-            try:
-                found = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise InvalidInput(f"The field {part.name!r} is not JSON.", code="bad-json") from error
-            fields |= found if part.name == "job" and isinstance(found, dict) else {part.name: found}
-        elif part.name and part.filename is None:
-            fields[part.name] = await part.text()
+        elif part.name in _JSON or (part.name and part.filename is None):
+            text = await part.text(left)
+            left -= len(text)
+            fields |= _field(part.name, text)
     return stored, fields
+
+
+def _field(name: str, text: str) -> dict[str, Any]:
+    """Return what one field of a form says; ``job`` says it of several."""
+    if name not in _JSON:
+        return {name: text}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"The field {name!r} is not JSON.", code="bad-json") from error
+    return found if name == "job" and isinstance(found, dict) else {name: found}
 
 
 async def _told(request: web.Request, submitted: Submitted) -> web.Response:
@@ -242,7 +251,12 @@ async def _send(request: web.Request, field: str, *, stream: bool = False) -> we
     return await objects.send(request, key, stream=stream)
 
 
-def _idempotency_key(request: web.Request) -> str:
+def idempotency_key(request: web.Request) -> str:
+    """Return the Idempotency-Key of a request; empty where it has none.
+
+    Raises:
+        InvalidInput: it is too long, or cannot be printed.
+    """
     key = request.headers.get("Idempotency-Key", "")
     if len(key) > 200 or not key.isprintable():
         raise InvalidInput("The Idempotency-Key must be at most 200 printable characters.", code="invalid-field")

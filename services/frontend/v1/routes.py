@@ -31,7 +31,7 @@ _BATCH = Parameter("id", "Id of the batch.", {"type": "string", "pattern": BATCH
 _UPLOAD = Parameter("id", "Id of the upload.", {"type": "string", "pattern": BATCH_ID}, "path", required=True)
 _KEY = Parameter(
     "Idempotency-Key",
-    "The same order with the same key gives the same job, however often it is sent.",
+    "The same order with the same key gives the same job (or batch), however often it is sent.",
     {"type": "string", "maxLength": 200, "pattern": "^[ -~]*$"},
     "header",
 )
@@ -87,8 +87,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/events", events.of_list, "Watch several jobs", {200: _STREAM, 204: ""},
           parameters=(_IDS, _SINCE),
           errors=(400,), tag="events"),
-    Route("POST", "/api/v1/batches", batches.submit, "Submit one job for each of many files", {201: BatchView},
-          NewBatchRequest, errors=(400, 404, 413), tag="batches"),
+    Route("POST", "/api/v1/batches", batches.submit, "Submit one job for each of many files",
+          {201: BatchView, 200: BatchView}, NewBatchRequest, parameters=(_KEY,), errors=(400, 404, 413, 422),
+          tag="batches"),
     Route("GET", "/api/v1/batches/{id}", batches.get, "See a batch", {200: BatchView}, parameters=(_BATCH,),
           errors=(404,), tag="batches"),
     Route("DELETE", "/api/v1/batches/{id}", batches.cancel, "Cancel a batch", {200: Canceled}, parameters=(_BATCH,),

@@ -63,6 +63,15 @@ async def test_a_batch_is_read_no_further_than_it_can_be_long(serve: Serve) -> N
     assert (status, problem["code"]) == (413, "too-large")
 
 
+async def test_the_fields_of_a_form_are_limited_together(serve: Serve) -> None:
+    served = await serve(json_bytes=10_000)
+    field = b'--edge\r\nContent-Disposition: form-data; name="x%d"\r\n\r\n' + b"y" * 900 + b"\r\n"
+    body, kind = multipart("cells.tif", TIFF)
+    form = b"".join(field % number for number in range(15)) + body
+    status, problem = await served.post("/api/v1/jobs", form, **{"Content-Type": kind})
+    assert (status, problem["code"]) == (413, "too-large")
+
+
 async def test_resumable_uploads_count_among_those_received_at_once(serve: Serve) -> None:
     served = await serve(uploads={"concurrent": 1})
     begun, go_on = asyncio.Event(), asyncio.Event()

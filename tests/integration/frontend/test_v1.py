@@ -60,6 +60,15 @@ async def test_file_and_job_in_one_go(served: Served, fields: dict[str, str]) ->
     assert (status, job["options"], job["name"]) == (201, {"scale": 2}, "cells.tif")
 
 
+async def test_options_may_come_as_a_file(served: Served) -> None:
+    body, kind = _form(type="segmentation")
+    options, _ = multipart("options.json", b'{"scale": 2}', "options")
+    status, job = await served.post(
+        "/api/v1/jobs", options.removesuffix(b"--edge--\r\n") + body, **{"Content-Type": kind}
+    )
+    assert (status, job["options"]) == (201, {"scale": 2})
+
+
 async def test_an_idempotency_key_gives_the_same_job(served: Served) -> None:
     wish = {"type": "segmentation", "file": await _file(served)}
     first = await served.post("/api/v1/jobs", wish, **{"Idempotency-Key": "one"})
@@ -131,6 +140,22 @@ async def test_another_order_under_the_same_name_is_refused_and_says_what_differ
         status, problem = await _put(served, job_id, other)
         assert (status, problem["code"]) == (409, "conflict")
         assert f"with another {expected}, and" in problem["detail"]
+
+
+async def test_a_batch_that_is_sent_again_with_its_key_is_the_same_batch(serve: Serve) -> None:
+    served = await serve(quotas={"waiting": 3})
+    files = [{"file": await _file(served, f"cells_{number}.tif")} for number in range(3)]
+    key = {"Idempotency-Key": "one"}
+    wish = {"type": "segmentation", "files": files}
+    first = await served.post("/api/v1/batches", wish, **key)
+    again = await served.post("/api/v1/batches", wish, **key)
+    assert (first[0], again[0]) == (201, 200)
+    assert first[1] == again[1], "nor are they three more that wait"
+    for other in ({"options": {"scale": 2}}, {"files": files[:2]}, {"files": [files[0], files[2], files[1]]}):
+        status, problem = await served.post("/api/v1/batches", wish | other, **key)
+        assert (status, problem["code"]) == (422, "idempotency-key-reused")
+    assert (await served.post("/api/v1/batches", wish, **{"Idempotency-Key": "two"}))[0] == 429
+    assert len((await served.get("/api/v1/jobs"))[1]["jobs"]) == 3
 
 
 async def test_a_key_used_again_is_not_one_more_job_that_waits(serve: Serve) -> None:
