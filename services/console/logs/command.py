@@ -34,7 +34,8 @@ def main(options: argparse.Namespace) -> int:
     if options.tail < 0:
         raise InvalidInput(f"--tail is {options.tail}; it must not be negative.")
     since = time.time() - span(options.since) if options.since else None
-    wish = Wish(options.level, options.job, since)
+    # The autoscaler's file holds the consumers' lines too: each is shown under its own name.
+    wish = Wish(options.level, options.job, since, frozenset() if options.kubernetes else frozenset(options.services))
     show = _shower(options)
     if options.kubernetes:
         begin = kubectl.words(options.namespace, options.context)
@@ -53,12 +54,8 @@ def main(options: argparse.Namespace) -> int:
 
 def _shower(options: argparse.Namespace) -> sources.Show:
     colour = sys.stdout.isatty()
-    wanted = set(options.services)
 
     def show(line: Line) -> None:
-        # The autoscaler's file holds the consumers' lines too: each is shown under its own name.
-        if wanted and line.fields and line.part not in wanted:
-            return
         output.say(line.text if options.json else shown(line, colour=colour))
 
     return show

@@ -42,17 +42,20 @@ class Line:
 
 @dataclass(frozen=True)
 class Wish:
-    """Which lines are wanted."""
+    """Which lines are wanted; of which services, where a file holds those of several (none: of all)."""
 
     level: str = "debug"
     job: str = ""
     since: float | None = None
+    services: frozenset[str] = frozenset()
 
     def wants(self, line: Line) -> bool:
         """Tell whether a line is to be shown."""
         if LEVELS.index(line.level) < LEVELS.index(self.level):
             return False
         if self.job and self.job not in line.text:
+            return False
+        if self.services and line.fields and line.part not in self.services:
             return False
         return self.since is None or line.at is None or line.at >= self.since
 

@@ -93,7 +93,8 @@ class PodLogs:
     async def _history(self, sources: Sequence[_Source]) -> list[str]:
         """Show the last lines of some containers; return of each why it could not be read, or an empty text."""
         lines: list[Line] = []
-        how = [f"--tail={self._count if self._wish == Wish() else _FAR}"]
+        # At least one, though none be shown: following begins after it.
+        how = [f"--tail={max(1, self._count) if self._wish == Wish() else _FAR}"]
         if self._wish.since is not None:
             how = [*how, _since(dt.datetime.fromtimestamp(self._wish.since, dt.UTC).isoformat(timespec="seconds"))]
         problems = await asyncio.gather(*(self._read(source, how, lines.append) for source in sources))

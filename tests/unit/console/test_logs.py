@@ -64,6 +64,9 @@ def test_lines_of_all_services_come_in_the_order_of_their_times(capsys: pytest.C
 
 def test_lines_are_chosen_by_service_job_level_and_number(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     assert [event(line) for line in run(capsys, data, "consumer")[:1]] == ["job-failed"]
+    with (data / "logs" / "autoscaler.log").open("a") as file:
+        file.writelines(entry(5, "scaling-decided", service="autoscaler") + "\n" for _ in range(9))
+    assert [event(line) for line in run(capsys, data, "consumer", "--tail", "2")[:1]] == ["job-failed"]
     assert len(run(capsys, data, "--job", "segmentation:1")) == 2
     assert len(run(capsys, data, "--level", "error")) == 1
     assert len(run(capsys, data, "--tail", "1")) == 1
@@ -181,6 +184,8 @@ def test_the_lines_of_all_pods_come_in_the_order_of_their_times(
     assert commands.main(["logs", "--kubernetes", "--tail", "3"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in told] == ["f3", "JSON", "f5"]
+    assert commands.main(["logs", "--kubernetes", "--tail", "0"]) == 0
+    assert capsys.readouterr().out == ""
     assert commands.main(["logs", "--kubernetes", "--tail", "3", "--level", "error", "--since", "9999d"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert f"--tail={pods._FAR} --since-time=" in (kubectl / "calls").read_text()
