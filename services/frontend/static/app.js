@@ -15,6 +15,7 @@ const session = new Session();
 const viewer = new Viewer();
 const jobs = new Jobs(find("jobs"), async (job) => viewer.open(await api.job(job.id).catch(() => job)));
 const intake = new Intake(session, jobs);
+jobs.stopUploads = (batch) => intake.stop(batch);
 const options = new OptionsForm(find("options"));
 let types = [];
 

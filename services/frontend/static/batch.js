@@ -8,13 +8,14 @@ import { money } from "./facts.js";
 const PAUSE_MS = 700;
 
 export class Batch {
-  constructor(id, act) {
+  // act (button, doing): does something, and tells what went wrong; stop (id): takes back uploads of the batch.
+  constructor(id, act, stop) {
     this.id = id;
     this.place = make("ul", { class: "jobs" });
     this.title = make("h3", { id: `batch-${id}` });
     this.told = make("p", { class: "help" });
     this.bar = make("progress", { max: "100", value: 0, "aria-label": "Progress of all of them" });
-    this.cancel = make("button", { type: "button", onclick: ({ target }) => act(target, () => api.cancelBatch(id)) }, "Cancel the rest");
+    this.cancel = make("button", { type: "button", onclick: ({ target }) => act(target, () => { stop(id); return api.cancelBatch(id); }) }, "Cancel the rest");
     this.download = make("a", { class: "button", href: `/api/v1/batches/${id}/result`, download: "" }, "Download these");
     this.element = make("li", { class: "batch", "aria-labelledby": this.title.id },
       make("div", { class: "batch-head" }, make("div", {}, this.title, this.told), this.bar, make("div", { class: "row" }, this.cancel, this.download)),

@@ -10,17 +10,19 @@ const MANY = 4;
 export class Intake {
   constructor(session, jobs) {
     Object.assign(this, { session, jobs, parts: [], left: 0 });
+    find("sending-stop").addEventListener("click", () => this.stop());
   }
 
   // Uploads a file and submits it, as `wish` says; `id` makes a repeated try the same job.
   async one(file, wish, id) {
     const stop = new AbortController(), { me } = this.session;
-    const row = new Row(file, stop), part = this.begin(file.size);
+    const row = new Row(file, stop), part = this.begin(file.size, stop, wish.batch);
     try {
       if (file.size > me.max_upload_bytes) throw new Error(`This file is larger than the ${size(me.max_upload_bytes)} allowed here.`);
       await keeping({ id, owner: me.owner, file, wish }, async () => {
         const progress = (share) => { row.bar.value = share; part.sent = share * part.size; this.summarise(); };
         const stored = await upload(file, { progress, said: (text) => row.say(text), signal: stop.signal });
+        stop.signal.throwIfAborted();
         row.say("");
         this.jobs.show(await submitted({ ...wish, file: stored.file, name: file.name }, id, stop.signal));
       });
@@ -30,14 +32,19 @@ export class Intake {
       row.fail(error.message);
       if (error.status === 401) this.session.ask();
     } finally {
-      part.sent = part.size;
+      Object.assign(part, { sent: part.size, ended: true });
       this.left -= 1;
       this.summarise();
     }
   }
 
-  begin(bytes) {
-    const part = { size: bytes, sent: 0 };
+  // Takes back what is still on its way: of a batch, or all.
+  stop(batch) {
+    for (const part of this.parts) if (!part.ended && (batch === undefined || part.batch === batch)) part.stop.abort();
+  }
+
+  begin(bytes, stop, batch) {
+    const part = { size: bytes, sent: 0, stop, batch };
     if (!this.left) this.parts = [];
     this.parts.push(part);
     this.left += 1;
@@ -60,7 +67,8 @@ class Row {
     this.said = make("span", { class: "said" });
     this.button = make("button", { type: "button", class: "chip", "aria-label": `Stop ${file.name}` }, "Stop");
     this.element = make("li", {}, make("span", { class: "name", title: file.name }, `${file.name} · ${size(file.size)}`), this.bar, this.button, this.said);
-    this.button.addEventListener("click", () => { stop.abort(); this.element.remove(); });
+    this.button.addEventListener("click", () => stop.abort());
+    stop.signal.addEventListener("abort", () => this.element.remove());
     this.name = file.name;
     find("uploads").append(this.element);
   }

@@ -14,6 +14,7 @@ export class Jobs {
     this.titles = new Map();
     this.watcher = new Watcher((event) => this.changed(event));
     this.cursor = "";
+    this.stopUploads = () => {};
     this.acts = {
       view,
       cancel: (job, button) => this.act(button, () => api.cancel(job.id)),
@@ -52,7 +53,7 @@ export class Jobs {
 
   batch(id, atEnd) {
     if (!this.batches.has(id)) {
-      const batch = new Batch(id, (button, act) => this.act(button, act));
+      const batch = new Batch(id, (button, act) => this.act(button, act), (id) => this.stopUploads(id));
       this.batches.set(id, batch);
       if (atEnd) this.list.append(batch.element);
       else this.list.prepend(batch.element);

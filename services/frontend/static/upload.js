@@ -78,6 +78,7 @@ async function send(file, progress, signal) {
 
 function request(method, url, headers, body, moved, signal) {
   return new Promise((done, failed) => {
+    if (signal.aborted) throw new Problem(-1, "aborted", "Taken back.");
     const call = new XMLHttpRequest();
     call.open(method, url);
     for (const [name, value] of Object.entries({ "Tus-Resumable": "1.0.0", ...headers })) call.setRequestHeader(name, value);

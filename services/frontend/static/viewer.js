@@ -40,7 +40,7 @@ export class Viewer {
     this.send = sender(this.labelViewer, job);
     find("viewer-send").hidden = !this.send;
     find("viewer-error").textContent = "";
-    for (const id of ["item-field", "plane-bar", "layer-field", "spots-field", "tails-field", "cells-field"]) find(id).hidden = true;
+    for (const id of ["save-picture", "save-table", "item-field", "plane-bar", "layer-field", "spots-field", "tails-field", "cells-field"]) find(id).hidden = true;
     find("facts").replaceChildren(...factsOf(job).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   }
 
@@ -85,9 +85,10 @@ export class Viewer {
     delete this.dialog.dataset.ready;
   }
 
-  told({ manifest, settled, cell, failed }) {
+  told({ manifest, settled, cell, file, failed }) {
     if (manifest) this.show(manifest);
     else if (cell) this.tellCell(cell);
+    else if (file) this.keep(file);
     else if (settled) {
       this.settled = settled.plane;
       this.wait("");
@@ -105,6 +106,8 @@ export class Viewer {
     find("play").hidden = manifest.axis !== "T" && manifest.axis !== "Z";
     find("layer").replaceChildren(...manifest.layers.map((layer, n) => make("option", { value: String(n) }, layer)));
     find("layer-field").hidden = manifest.layers.length < 2;
+    find("save-picture").hidden = false;
+    find("save-table").hidden = !Object.keys(manifest.labels).length;
     find("cells-field").hidden = !Object.keys(manifest.labels).length;
     find("spots-field").hidden = !Object.keys(manifest.points).length;
     find("tails-field").hidden = !manifest.tracks;
@@ -158,6 +161,14 @@ export class Viewer {
 
   // -- tools --
 
+  // Saves what the worker made, named after the image.
+  keep({ blob, kind }) {
+    const url = URL.createObjectURL(blob), stem = this.job.name.replace(/\.[^.]*$/, "");
+    const plane = this.manifest.planes > 1 ? `-${(PLANES[this.manifest.axis] ?? "image").toLowerCase()}-${this.plane + 1}` : "";
+    make("a", { href: url, download: `${stem}${plane}${kind === "table" ? "-cells.csv" : ".png"}` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  }
+
   // A bar of a round length, about a fifth of the picture's width.
   drawScale() {
     const size = this.manifest?.pixel_size_um;
@@ -199,6 +210,7 @@ export class Viewer {
       find("viewer-error").textContent = "";
       try { await this.send(); } catch (error) { find("viewer-error").textContent = error.message; }
     });
+    for (const kind of ["picture", "table"]) find(`save-${kind}`).addEventListener("click", () => this.stage.save(kind));
     find("viewer-close").addEventListener("click", () => this.dialog.close());
     this.dialog.addEventListener("close", () => {
       if (this.dialog.open) return;  // opened again before the event came

@@ -304,7 +304,7 @@ async def test_twenty_files_at_once(working: Served, page: Page, tmp_path: Path)
         page.choose(*paths)
         page.sees("20 done", 90)
         page.until(lambda: not page.all("#uploads li"))
-        assert len(page.all(".job .thumb img")) == 20
+        page.until(lambda: len(page.all(".job .thumb img")) == 20)
         assert page.one("#download-all").is_displayed()
         page.sees("20 images\n20 done")
         page.shot("twenty")
@@ -335,8 +335,21 @@ async def test_a_batch_has_one_heading_and_is_canceled_as_one(served: Served, pa
         page.choose(*paths)
         page.sees("3 images\n3 under way")
 
+    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 200_000}
+    large = [tmp_path / f"large_{n}.tif" for n in range(4)]
+    for path in large:
+        path.write_bytes(TIFF + bytes(3_000_000))
+
     def then() -> None:
         page.sees("3 images\n1 done, 2 under way")
+        # What is still on its way is stopped, all at once.
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.choose(*large)
+        page.until(lambda: len(page.all("#uploads li")) == 4)
+        page.sees("0 of 4 files sent")
+        page.one("#sending-stop").click()
+        page.until(lambda: not page.all("#uploads li"))
+        page.until(lambda: not page.one("#sending").is_displayed())
         page.open(served.url)
         page.sees("3 images\n1 done, 2 under way")
         page.one(".batch-head button").click()

@@ -184,6 +184,34 @@ def film() -> tuple[NDArray[np.uint8], NDArray[np.int32], dict[str, dict[str, An
     return np.where(labels > 0, 180, 20).astype(np.uint8), labels, lineage
 
 
+_KEEP = """window.kept = [];
+HTMLAnchorElement.prototype.click = function () { window.kept.push(this.download); };
+const make = URL.createObjectURL;
+URL.createObjectURL = (blob) => { window.blob = blob; return make(blob); };"""
+
+
+async def test_a_table_and_the_picture_can_be_taken_along(served: Served, page: Page, tmp_path: Path) -> None:
+    image, labels = squares(256, 192)
+    job_id = await shown(served, view_of(tmp_path, image[None, None], labels[None, None], pixel_size_um=0.5))
+
+    def act() -> None:
+        page.run(_KEEP)
+        page.until(lambda: page.one("#save-table").click() or page.run("return window.kept.length"))
+        text = page.driver.execute_async_script("window.blob.text().then(arguments[0])")
+        rows = text.splitlines()
+        assert rows[:2] == ["id,area_px,area_um2,x_px,y_px", "1,576,144.000,19.50,19.50"]
+        assert len(rows) == 36
+        page.one("#save-picture").click()
+        page.until(lambda: "cells.png" in page.run("return window.kept"))
+        head = page.driver.execute_async_script(
+            "window.blob.slice(0, 4).arrayBuffer().then((data) => arguments[0]([...new Uint8Array(data)]))"
+        )
+        assert bytes(head) == b"\x89PNG"
+        assert page.run("return window.kept")[0] == "cells-cells.csv"
+
+    await look(served, page, job_id, act)
+
+
 async def test_a_movie_has_a_slider_and_its_tracks(served: Served, page: Page, tmp_path: Path) -> None:
     images, labels, lineage = film()
     view = view_of(tmp_path, images, labels, lineage=lineage, axis="T", layers=["tracks"])

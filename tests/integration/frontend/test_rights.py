@@ -214,6 +214,11 @@ async def test_nobody_names_or_finds_what_is_anothers(serve: Serve) -> None:
     job = await served.store.get(job_id)
     assert job is not None
     assert job.status == "new"
+    await served.worker.complete((await served.worker.claim())[0])
+    for query in ("", f"?ids={job_id}"):
+        assert (await served.get(f"/api/v1/results{query}", **other))[0] == 404
+        async with served.http.get(f"{served.url}/api/v1/results{query}", headers=me) as answer:
+            assert answer.status == 200
 
 
 async def test_the_same_idempotency_key_of_another_owner_is_another_job(serve: Serve) -> None:

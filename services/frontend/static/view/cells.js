@@ -38,13 +38,17 @@ export class Cells {
     return this.planes.get(`${plane}/${layer}`)?.points;
   }
 
+  columns(plane, layer) {
+    return this.planes.get(`${plane}/${layer}`)?.cells;
+  }
+
   ids(plane, layer) {
-    return this.planes.get(`${plane}/${layer}`)?.cells?.id ?? [];
+    return this.columns(plane, layer)?.id ?? [];
   }
 
   // One cell: area in square pixels, box, middle; null where it is not (yet) known.
   get(plane, layer, id) {
-    const columns = this.planes.get(`${plane}/${layer}`)?.cells;
+    const columns = this.columns(plane, layer);
     const at = columns ? place(columns.id, id) : -1;
     return at < 0 ? null : Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, column[at]]));
   }
@@ -63,7 +67,7 @@ export class Cells {
         if (!track.parent) break;
         now = track.parent;
       }
-      const columns = this.planes.get(`${at}/${layer}`)?.cells;
+      const columns = this.columns(at, layer);
       const found = columns ? place(columns.id, now) : -1;
       if (found >= 0) points.push(columns.x[found], columns.y[found]);
     }

@@ -1,5 +1,6 @@
 // A worker that draws the picture, so that the page itself never touches a pixel.
-// Takes {open: {url, canvas}}, {size}, {view}, {look}, {under: {x, y}}, {step}; answers {manifest}, {settled}, {cell}, {failed}.
+// Takes {open: {url, canvas}}, {size}, {view}, {look}, {under: {x, y}}, {step}, {save};
+// answers {manifest}, {settled}, {cell}, {file}, {failed}.
 
 import { Scene } from "./scene.js";
 import { TileFile } from "./tile-file.js";
@@ -13,6 +14,7 @@ self.onmessage = ({ data }) => {
   else if (data.look) scene.dress(data.look);
   else if (data.under) scene.pointAt(data.under);
   else if (data.step) scene.step(data.step);
+  else if (data.save) scene.save(data.save);
 };
 
 async function open({ url, canvas }) {

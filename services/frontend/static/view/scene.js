@@ -1,6 +1,7 @@
 // The picture as it is seen now: painted tiles, and the marks over them, drawn on one canvas.
 
 import { Cells } from "./cells.js";
+import { picture, table } from "./export.js";
 import { Grid } from "./grid.js";
 import { drawSpots, drawTails, lightOf } from "./marks.js";
 import { Tiles } from "./tiles.js";
@@ -74,6 +75,15 @@ export class Scene {
     const id = this.picked;
     const cell = id ? this.cells.get(this.look.plane, this.look.layer, id) : null;
     this.tell({ cell: { id, stepped, ...cell, track: this.cells.tracks.get(id) } });
+  }
+
+  // Hands out a file of what is shown: its "picture", or a "table" of its cells.
+  async save(kind) {
+    const columns = this.cells.columns(this.look.plane, this.look.layer);
+    if (kind === "table" && !columns) return;
+    this.draw();
+    const blob = kind === "table" ? table(columns, this.manifest.pixel_size_um) : await picture(this.canvas);
+    this.tell({ file: { blob, kind } });
   }
 
   // -- drawing --

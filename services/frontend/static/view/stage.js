@@ -57,6 +57,10 @@ export class Stage {
     this.painter?.postMessage({ step: by });
   }
 
+  save(kind) {
+    this.painter?.postMessage({ save: kind });
+  }
+
   // -- moving --
 
   resize() {
