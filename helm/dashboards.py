@@ -191,13 +191,13 @@ COST = (
     one("Replica-hours today", "h", latest("kiosk_autoscaler_spent_replica_hours", "target"), "{{target}}", about="Since midnight UTC."),
     one("Budget left", "percentunit", latest("kiosk_autoscaler_budget_left_ratio", "target"), "{{target}}", about="Share of the day's budget; at nothing the target is kept small."),
     one("Slowed by the budget", "short", latest("kiosk_autoscaler_over_budget", "target"), "{{target}}", about="1 while a target would be larger if there were money."),
-    one("GPU nodes, priced", "currencyUSD", f'__GPU_NODE_HOUR__ * count(up{{{NS},job="cellkiosk-triton"}} == 1)', "US$ per hour", about="Running model servers times observability.prices.gpuNodeHour."),
-    one("Consumers, priced", "currencyUSD", f'__CONSUMER_HOUR__ * count(up{{{NS},job="cellkiosk-consumer"}} == 1)', "US$ per hour", about="Running consumers times observability.prices.consumerHour."),
-    one("Cost of 1000 images", "currencyUSD", f'1000 * (__GPU_NODE_HOUR__ * count(up{{{NS},job="cellkiosk-triton"}} == 1) + __CONSUMER_HOUR__ * count(up{{{NS},job="cellkiosk-consumer"}} == 1)) / (3600 * {rate("kiosk_images_total")})', "US$", about="The priced nodes of now by the images of now; meaningless while nothing runs."),
-    one("GPU in use", "percent", f"DCGM_FI_DEV_GPU_UTIL{{{NS}}}", "{{gpu}}", about="Share of time in which the GPU did something; low under load means that batches are small or the network slow."),
-    one("GPU memory in use", "decmbytes", f"DCGM_FI_DEV_FB_USED{{{NS}}}", "{{gpu}}", about="Models stay loaded, so this hardly moves."),
-    one("GPU temperature", "celsius", f"DCGM_FI_DEV_GPU_TEMP{{{NS}}}", "{{gpu}}", about="Above about 85 °C most GPUs slow down."),
-    one("GPU power", "watt", f"DCGM_FI_DEV_POWER_USAGE{{{NS}}}", "{{gpu}}", about="A better sign of real work than the share of time."),
+    one("GPU nodes, priced", "currencyUSD", f'__GPU_NODE_HOUR__ * (count(up{{{NS},job="cellkiosk-triton"}} == 1) or vector(0))', "US$ per hour", about="Running model servers times observability.prices.gpuNodeHour."),
+    one("Consumers, priced", "currencyUSD", f'__CONSUMER_HOUR__ * (count(up{{{NS},job="cellkiosk-consumer"}} == 1) or vector(0))', "US$ per hour", about="Running consumers times observability.prices.consumerHour."),
+    one("Cost of 1000 images", "currencyUSD", f'1000 * (__GPU_NODE_HOUR__ * (count(up{{{NS},job="cellkiosk-triton"}} == 1) or vector(0)) + __CONSUMER_HOUR__ * (count(up{{{NS},job="cellkiosk-consumer"}} == 1) or vector(0))) / (3600 * {rate("kiosk_images_total")})', "US$", about="The priced nodes of now by the images of now; meaningless while nothing runs."),
+    one("GPU in use", "percent", f"DCGM_FI_DEV_GPU_UTIL{{{NS}}}", "{{Hostname}} {{gpu}}", about="Share of time in which the GPU did something; low under load means that batches are small or the network slow."),
+    one("GPU memory in use", "mbytes", f"DCGM_FI_DEV_FB_USED{{{NS}}}", "{{Hostname}} {{gpu}}", about="Models stay loaded, so this hardly moves."),
+    one("GPU temperature", "celsius", f"DCGM_FI_DEV_GPU_TEMP{{{NS}}}", "{{Hostname}} {{gpu}}", about="Above about 85 °C most GPUs slow down."),
+    one("GPU power", "watt", f"DCGM_FI_DEV_POWER_USAGE{{{NS}}}", "{{Hostname}} {{gpu}}", about="A better sign of real work than the share of time."),
 )  # fmt: skip
 
 USER = (
