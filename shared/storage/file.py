@@ -54,9 +54,11 @@ class FileStorage:
         metadata: Mapping[str, str] | None = None,
     ) -> Stored:
         checked(key)
-        if isinstance(source, bytes) or (isinstance(source, Path) and _is_small(source)):
+        if isinstance(source, bytes | Path):
             with as_ours("write"):
-                return await off_loop(self._put_small, key, source, content_type, metadata)
+                stored = await off_loop(self._put_small, key, source, content_type, metadata)
+            if stored is not None:
+                return stored
         chunks = file_chunks(source) if isinstance(source, Path) else source
         with as_ours("write"):
             temporary = await off_loop(self._temporary)
@@ -167,8 +169,10 @@ class FileStorage:
 
     def _put_small(
         self, key: str, source: bytes | Path, content_type: str, metadata: Mapping[str, str] | None
-    ) -> Stored:
-        """Store what is there and small, all in one go: changing threads would take longer than the work."""
+    ) -> Stored | None:
+        """Store what is there, in one go: changing threads would take longer than the work; None for a large file."""
+        if isinstance(source, Path) and not _is_small(source):
+            return None
         content = source if isinstance(source, bytes) else source.read_bytes()
         temporary = self._temporary()
         try:
