@@ -59,7 +59,9 @@ def _meaning(error: ResponseError) -> Exception:
     if text.startswith("GONE"):
         return NotFound(f"The file {text[5:]!r} is being deleted; upload it again.", code="upload-gone")
     if text.startswith("WRONGTYPE"):
-        return NotFound("The record of this job is damaged.", code="damaged-record")
+        return Retry(
+            "A key of the job store (Redis) holds what it must not; `kiosk audit` says which.", after=AGAIN_AFTER
+        )
     if text.startswith("TRANSITION"):
         return InvalidInput(f"A job cannot change its state like that: {text[11:]}.", code="transition")
     if text.startswith(

@@ -18,7 +18,10 @@ class Reading(StoreBase):
     @errors_by_meaning
     async def get(self, job_id: str) -> Job | None:
         """Return a job, or None where there is none of this id."""
-        fields = await self.redis.hgetall(self._key(job_id)) if is_id(job_id) else {}
+        try:
+            fields = await self.redis.hgetall(self._key(job_id)) if is_id(job_id) else {}
+        except ResponseError as error:
+            fields = _of_a_hash(error)
         return Job(job_id, fields) if fields else None
 
     @errors_by_meaning

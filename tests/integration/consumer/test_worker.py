@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.consumer.worker import Capacity, Done, Failed, Handler, Split, Worker
 from shared.errors import InvalidInput, Retry
@@ -316,6 +317,21 @@ async def _released(store: JobStore, seen: Notifications, job_id: str) -> Job:
             if job is not None and job.status == "new":
                 return job
             await watch.wait(5)
+
+
+async def test_a_key_of_the_wrong_kind_is_waited_for(store: JobStore, notifications: Notifications) -> None:
+    """Until somebody removes it; the auditor says which it is."""
+    queue = f"{store.prefix}queue:{TYPE}"
+    await store.redis.set(queue, "no queue")
+    with capture_logs() as logs:
+        async with working(store, notifications, done, reconcile=0.05):
+            async with asyncio.timeout(20):
+                while not any(line["event"] == "claim-failed" and "kiosk audit" in line["error"] for line in logs):
+                    await asyncio.sleep(0.01)
+            assert [finding.subject for finding in await audit(store)] == [f"queue:{TYPE}"]
+            await store.redis.delete(queue)
+            (job_id,) = await submit(store)
+            assert (await until(store, notifications, job_id)).status == "done"
 
 
 async def test_what_a_former_process_of_the_name_held_is_charged(store: JobStore, notifications: Notifications) -> None:
