@@ -19,7 +19,7 @@ from services.console import output
 from services.console.cluster import leftovers
 from services.console.cluster.cloud import Cloud, InUse, Refused, token
 from services.console.cluster.leftovers import Leftover
-from services.console.cluster.shape import Shape
+from services.console.cluster.shape import NAMESPACE, Shape
 from services.console.cluster.steps import Step, check, steps
 from services.console.up.plan import ROOT
 from shared.errors import Misconfigured, NotFound, Retry
@@ -95,7 +95,7 @@ async def _create(cloud: Cloud, shape: Shape, options: argparse.Namespace) -> in
     for step in made:
         output.say(f"  {step.title}")
     if not options.no_chart:
-        output.say(f"  the chart, as the release {shape.name} in the namespace cellkiosk")
+        output.say(f"  the chart, as the release {shape.name} in the namespace {NAMESPACE}")
     if not _agreed(options):
         return 1
     await check(cloud, shape)
@@ -108,7 +108,7 @@ async def _create(cloud: Cloud, shape: Shape, options: argparse.Namespace) -> in
         await step.make()
     for command in chart:
         _run(command, shape)
-    output.say(f"The cluster {shape.name} is ready. `kiosk forward frontend --namespace cellkiosk` shows its page.")
+    output.say(f"The cluster {shape.name} is ready. `kiosk forward frontend --namespace {NAMESPACE}` shows its page.")
     return 0
 
 
@@ -122,7 +122,7 @@ def _chart_commands(shape: Shape) -> list[list[str]]:
         ["gcloud", "container", "clusters", "get-credentials", shape.name, *place],
         [
             *("helm", "upgrade", "--install", shape.name, str(ROOT / "helm" / "cellkiosk")),
-            *("--namespace", "cellkiosk", "--create-namespace", "--wait", "--values", "-"),
+            *("--namespace", NAMESPACE, "--create-namespace", "--wait", "--values", "-"),
         ],
     ]
 

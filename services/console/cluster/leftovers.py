@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.console.cluster.cloud import Cloud
-from services.console.cluster.shape import GKE_LABEL, LABEL, POOLS, Shape
+from services.console.cluster.shape import GKE_LABEL, LABEL, NAMESPACE, POOLS, Shape
 
 #: US dollars a month by list prices of us-west1, 2019-06, to show what a leftover costs; 730 hours a month.
 _MONTH = 730
 _FORWARDING_RULE = 0.025 * _MONTH
 _IDLE_ADDRESS = 0.010 * _MONTH
 _CLUSTER = 0.10 * _MONTH
+#: Parts of a load balancer, those that refer to others first: kind to its name for people and its order.
+_BALANCER = {
+    "targetHttpProxies": ("HTTP proxy", 2),
+    "targetHttpsProxies": ("HTTPS proxy", 2),
+    "urlMaps": ("URL map", 3),
+    "backendServices": ("backend service", 4),
+    "healthChecks": ("health check", 5),
+    "networkEndpointGroups": ("endpoint group", 5),
+}
 _DISK_GB = {"pd-standard": 0.040, "pd-ssd": 0.170, "pd-balanced": 0.100}
 
 
@@ -49,18 +58,19 @@ async def find(cloud: Cloud, shape: Shape, *, bucket: bool = True) -> list[Lefto
     pools = [item async for item in _all(cloud, "targetPools") if _is_pool(item, shape)]
     rules = [item async for item in _all(cloud, "forwardingRules") if _is_rule(item, shape, pools)]
     found += [_compute("forwarding rule", item, _FORWARDING_RULE, 1) for item in rules]
-    found += [_compute("target pool", item, 0.0, 2) for item in pools]
+    found += await _balancer(cloud, shape, rules)
+    found += [_compute("target pool", item, 0.0, 4) for item in pools]
     addresses = {str(rule.get("IPAddress")) for rule in rules}
     async for item in _all(cloud, "addresses"):
         if _named(item, shape) or str(item.get("address")) in addresses:
-            found.append(_compute("address", item, _IDLE_ADDRESS, 3))
+            found.append(_compute("address", item, _IDLE_ADDRESS, 6))
     path = f"compute/v1/projects/{shape.project}/global/firewalls"
     async for item in cloud.pages("compute", path, "items"):
         if _named(item, shape) or any(_tag(tag, shape) for tag in item.get("targetTags", [])):
-            found.append(_compute("firewall rule", item, 0.0, 4))
+            found.append(_compute("firewall rule", item, 0.0, 7))
     async for item in _all(cloud, "disks"):
         if _named(item, shape):
-            found.append(_compute("disk", item, _disk_price(item), 5))
+            found.append(_compute("disk", item, _disk_price(item), 8))
     found += await _accounts(cloud, shape)
     if bucket:
         found += await _buckets(cloud, shape)
@@ -96,7 +106,41 @@ def _is_pool(item: Mapping[str, Any], shape: Shape) -> bool:
 
 
 def _is_rule(item: Mapping[str, Any], shape: Shape, pools: list[dict[str, Any]]) -> bool:
-    return _named(item, shape) or any(item.get("target") == pool["selfLink"] for pool in pools)
+    ours = _named(item, shape) or _described(item, shape)
+    return ours or any(item.get("target") == pool["selfLink"] for pool in pools)
+
+
+async def _balancer(cloud: Cloud, shape: Shape, rules: list[dict[str, Any]]) -> list[Leftover]:
+    """Follow the references from the forwarding rules on; a part whose referrer is gone tells itself whose it is."""
+    found: list[Leftover] = []
+    wanted = {link for rule in rules for link in _links(rule)}
+    for kind, (words, order) in _BALANCER.items():
+        async for item in _all(cloud, kind):
+            if item["selfLink"] in wanted or _named(item, shape) or _described(item, shape):
+                found.append(_compute(words, item, 0.0, order))
+                wanted |= _links(item)
+    return found
+
+
+def _links(item: Mapping[str, Any]) -> set[str]:
+    """Return the addresses of what a part of a load balancer refers to."""
+    links = {str(item[field]) for field in ("target", "urlMap", "defaultService", "backendService") if item.get(field)}
+    links |= {str(link) for link in item.get("healthChecks", [])}
+    links |= {str(backend["group"]) for backend in item.get("backends", []) if backend.get("group")}
+    for matcher in item.get("pathMatchers", []):
+        links |= _links(matcher)
+        links |= {str(rule["service"]) for rule in matcher.get("pathRules", []) if rule.get("service")}
+    return links
+
+
+def _described(item: Mapping[str, Any], shape: Shape) -> bool:
+    """Tell whether GKE says in the description that it made this for a service or an ingress of our release."""
+    text = str(item.get("description", ""))
+    ours = f"{re.escape(shape.name)}-cellkiosk-"
+    if re.search(rf'"kubernetes\.io/(service|ingress)-name"\s*:\s*"{NAMESPACE}/{ours}', text):
+        return True
+    of_namespace = re.search(rf'"namespace"\s*:\s*"{NAMESPACE}"', text)
+    return bool(of_namespace and re.search(rf'"service-name"\s*:\s*"{ours}', text))
 
 
 def _disk_price(item: Mapping[str, Any]) -> float:
@@ -123,7 +167,7 @@ async def _clusters(cloud: Cloud, shape: Shape) -> list[Leftover]:
 async def _accounts(cloud: Cloud, shape: Shape) -> list[Leftover]:
     path = f"v1/projects/{shape.project}/serviceAccounts"
     return [
-        Leftover("service account", item["email"], 0.0, "iam", f"{path}/{item['email']}", 6)
+        Leftover("service account", item["email"], 0.0, "iam", f"{path}/{item['email']}", 9)
         async for item in cloud.pages("iam", path, "accounts")
         if item["email"] == shape.email
     ]
@@ -131,7 +175,7 @@ async def _accounts(cloud: Cloud, shape: Shape) -> list[Leftover]:
 
 async def _buckets(cloud: Cloud, shape: Shape) -> list[Leftover]:
     return [
-        Leftover("bucket", item["name"], None, "storage", f"storage/v1/b/{item['name']}", 7)
+        Leftover("bucket", item["name"], None, "storage", f"storage/v1/b/{item['name']}", 10)
         async for item in cloud.pages("storage", "storage/v1/b", "items", {"project": shape.project})
         if item["name"] == shape.bucket or (item.get("labels") or {}).get(LABEL) == shape.name
     ]

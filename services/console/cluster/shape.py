@@ -16,6 +16,8 @@ GKE_LABEL = "goog-k8s-cluster-name"
 #: APIs that are needed, as the service usage API calls them.
 APIS = ("compute.googleapis.com", "container.googleapis.com", "iam.googleapis.com", "storage.googleapis.com")
 POOLS = ("system", "consumer", "gpu")
+#: Kubernetes namespace of the release; the release is called like the cluster.
+NAMESPACE = "cellkiosk"
 
 
 @dataclass(frozen=True)

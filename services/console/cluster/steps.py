@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.console.cluster.cloud import Cloud
-from services.console.cluster.shape import APIS, LABEL, Shape
+from services.console.cluster.shape import APIS, LABEL, NAMESPACE, Shape
 from shared.errors import InvalidInput, NotFound
 
 #: Roles of the pods' account: its bucket only.
@@ -135,7 +135,7 @@ async def _bind_bucket(cloud: Cloud, shape: Shape) -> None:
 
 def _identities(shape: Shape) -> list[str]:
     pool = f"serviceAccount:{shape.project}.svc.id.goog"
-    return [f"{pool}[cellkiosk/{shape.name}-cellkiosk-{pod}]" for pod in _PODS]
+    return [f"{pool}[{NAMESPACE}/{shape.name}-cellkiosk-{pod}]" for pod in _PODS]
 
 
 async def _identities_bound(cloud: Cloud, shape: Shape, account: str) -> bool:

@@ -21,6 +21,7 @@ from tests.fixtures.helm import CHART, of_kind, pod_specs, run_helm
 
 PROJECT = "lab-project"
 LINK = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}"
+GLOBAL = f"{LINK}/global"
 POOL = f"{LINK}/regions/us-west1/targetPools/a1b2"
 NODE = f"{LINK}/zones/us-west1-a/instances/gke-lab-consumer-0a1b2c3d-x7k2"
 
@@ -38,6 +39,53 @@ LEFT: dict[str, list[dict[str, Any]]] = {
             "target": "x",
             "IPAddress": "198.51.100.9",
             "selfLink": f"{LINK}/regions/us-west1/forwardingRules/theirs",
+        },
+        {
+            "name": "k8s2-fr",
+            "description": '{"kubernetes.io/ingress-name": "cellkiosk/lab-cellkiosk-frontend"}',
+            "target": f"{GLOBAL}/targetHttpsProxies/k8s2-ts",
+            "selfLink": f"{GLOBAL}/forwardingRules/k8s2-fr",
+        },
+    ],
+    "targetHttpProxies": [],
+    "targetHttpsProxies": [
+        {"name": "k8s2-ts", "urlMap": f"{GLOBAL}/urlMaps/k8s2-um", "selfLink": f"{GLOBAL}/targetHttpsProxies/k8s2-ts"}
+    ],
+    "urlMaps": [
+        {
+            "name": "k8s2-um",
+            "pathMatchers": [{"pathRules": [{"service": f"{GLOBAL}/backendServices/k8s1-be"}]}],
+            "selfLink": f"{GLOBAL}/urlMaps/k8s2-um",
+        }
+    ],
+    "backendServices": [
+        {
+            "name": "k8s1-be",
+            "healthChecks": [f"{GLOBAL}/healthChecks/k8s1-hc"],
+            "backends": [{"group": f"{LINK}/zones/us-west1-a/networkEndpointGroups/k8s1-neg"}],
+            "selfLink": f"{GLOBAL}/backendServices/k8s1-be",
+        },
+        {
+            "name": "theirs",
+            "description": '{"kubernetes.io/service-name":"cellkiosk/lab-2-cellkiosk-frontend"}',
+            "selfLink": f"{GLOBAL}/backendServices/theirs",
+        },
+    ],
+    "healthChecks": [
+        {"name": "k8s1-hc", "selfLink": f"{GLOBAL}/healthChecks/k8s1-hc"},
+        {"name": "theirs", "selfLink": f"{GLOBAL}/healthChecks/theirs"},
+    ],
+    "networkEndpointGroups": [
+        {"name": "k8s1-neg", "selfLink": f"{LINK}/zones/us-west1-a/networkEndpointGroups/k8s1-neg"},
+        {
+            "name": "k8s1-old",
+            "description": '{"cluster-uid":"1","namespace":"cellkiosk","service-name":"lab-cellkiosk-frontend"}',
+            "selfLink": f"{LINK}/zones/us-west1-a/networkEndpointGroups/k8s1-old",
+        },
+        {
+            "name": "theirs",
+            "description": '{"cluster-uid":"2","namespace":"other","service-name":"lab-cellkiosk-frontend"}',
+            "selfLink": f"{LINK}/zones/us-west1-a/networkEndpointGroups/theirs",
         },
     ],
     "targetPools": [
@@ -150,11 +198,9 @@ class Google:
         held = [item for item in self.compute[kind] if item["name"] == name]
         if not held:
             return fault(404, f"The resource {name!r} was not found")
-        rules = self.compute["forwardingRules"]
-        if kind == "targetPools" and any(rule.get("target") == held[0]["selfLink"] for rule in rules):
-            return fault(
-                400, "The target_pool is already being used by a forwarding rule", "resourceInUseByAnotherResource"
-            )
+        others = [item for items in self.compute.values() for item in items if item is not held[0]]
+        if f'"{held[0]["selfLink"]}"' in json.dumps(others):
+            return fault(400, f"The {name} is already being used by another", "resourceInUseByAnotherResource")
         self.compute[kind].remove(held[0])
         return self.operation("compute")
 
@@ -307,12 +353,18 @@ async def test_leftovers_are_found_priced_and_deleted_and_others_left_alone(
     told = capsys.readouterr().out
     assert "$18.25 a month" in told  # the forwarding rule
     assert "$17.00 a month" in told  # 100 GB of SSD
-    assert "Together at least $42.55 a month." in told
+    assert "Together at least $60.80 a month." in told
     assert sum(len(items) for items in google.compute.values()) == sum(len(items) for items in LEFT.values())
     assert await kiosk("clean", "lab", "--yes") == 0
     left = {kind: [item["name"] for item in items] for kind, items in google.compute.items()}
     assert left == {
         "forwardingRules": ["theirs"],
+        "targetHttpProxies": [],
+        "targetHttpsProxies": [],
+        "urlMaps": [],
+        "backendServices": ["theirs"],
+        "healthChecks": ["theirs"],
+        "networkEndpointGroups": ["theirs"],
         "targetPools": ["theirs"],
         "addresses": [],
         "firewalls": ["gke-lab-2-0a1b2c3d-all"],
