@@ -59,6 +59,7 @@ class FileStorage:
                 stored = await off_loop(self._put_small, key, source, content_type, metadata)
             if stored is not None:
                 return stored
+        assert not isinstance(source, bytes)  # those are small, however many
         chunks = file_chunks(source) if isinstance(source, Path) else source
         with as_ours("write"):
             temporary = await off_loop(self._temporary)
