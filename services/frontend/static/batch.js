@@ -8,18 +8,20 @@ import { money } from "./facts.js";
 const PAUSE_MS = 700;
 
 export class Batch {
-  // act (button, doing): does something, and tells what went wrong; stop (id): takes back uploads of the batch.
-  constructor(id, act, stop) {
+  // acts: cancel, retry (the button that was pressed).
+  constructor(id, acts) {
     this.id = id;
     this.place = make("ul", { class: "jobs" });
     this.title = make("h3", { id: `batch-${id}` });
     this.told = make("p", { class: "help" });
     this.bar = make("progress", { max: "100", value: 0, "aria-label": "Progress of all of them" });
-    this.cancel = make("button", { type: "button", onclick: ({ target }) => act(target, () => { stop(id); return api.cancelBatch(id); }) }, "Cancel the rest");
+    this.cancel = make("button", { type: "button", onclick: ({ target }) => acts.cancel(target) }, "Cancel the rest");
+    this.retry = make("button", { type: "button", onclick: ({ target }) => acts.retry(target) }, "Try the failed again");
     this.download = make("a", { class: "button", href: `/api/v1/batches/${id}/result`, download: "" }, "Download these");
     this.element = make("li", { class: "batch", "aria-labelledby": this.title.id },
-      make("div", { class: "batch-head" }, make("div", {}, this.title, this.told), this.bar, make("div", { class: "row" }, this.cancel, this.download)),
+      make("div", { class: "batch-head" }, make("div", {}, this.title, this.told), this.bar, make("div", { class: "row wrap" }, this.cancel, this.retry, this.download)),
       this.place);
+    this.retry.hidden = this.download.hidden = true;
     this.look();
   }
 
@@ -41,6 +43,7 @@ export class Batch {
     this.bar.value = progress;
     this.bar.hidden = this.cancel.hidden = final;
     this.download.hidden = !done;
+    this.retry.hidden = !failed;
   }
 
   // A card of it has changed.

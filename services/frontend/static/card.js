@@ -29,16 +29,24 @@ export class Card {
     if (this.bar) this.bar.value = this.job.progress;
   }
 
+  // It is being tried again, as another job.
+  leave() {
+    this.again = true;
+    this.draw();
+    this.update({});
+  }
+
   draw() {
     const focused = this.element.contains(document.activeElement);
-    this.element.replaceChildren(this.picture(), this.body());
+    this.element.replaceChildren(...[this.picture(), this.body()].filter(Boolean));
     this.drawn = this.job.status;
     if (focused) this.element.querySelector("button, a")?.focus();
   }
 
   picture() {
     const { job } = this;
-    if (job.status !== "done" || !job.links.preview) return make("div", { class: `thumb ${this.final ? "" : "busy"}` });
+    if (!this.final) return make("div", { class: "thumb busy" });
+    if (!job.links.preview) return null;
     const image = make("img", { src: job.links.preview, alt: "", loading: "lazy", width: "330", height: "180" });
     return make("button", { class: "thumb", type: "button", "aria-label": `View ${job.name}`, onclick: () => this.acts.view(this.job) }, image);
   }
@@ -67,7 +75,7 @@ export class Card {
     return [
       done && (job.links.view || job.item_type) && button("View", acts.view, "primary"),
       done && job.links.result && make("a", { class: "button", href: job.links.result, download: "", "aria-label": `Download ${job.name}` }, "Download"),
-      !done && button("Try again", acts.retry),
+      !done && !this.again && button("Try again", acts.retry),
       button("Remove", acts.remove, "plain"),
     ];
   }

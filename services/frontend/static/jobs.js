@@ -18,7 +18,7 @@ export class Jobs {
     this.acts = {
       view,
       cancel: (job, button) => this.act(button, () => api.cancel(job.id)),
-      retry: (job, button) => this.act(button, async () => this.show(await api.retry(job.id))),
+      retry: (job, button) => this.act(button, () => this.retry(job.id)),
       remove: (job, button) => {
         if (confirm(`Remove ${job.name} and its result for good?`)) this.act(button, async () => { await api.forget(job.id); this.drop(job.id); });
       },
@@ -53,12 +53,26 @@ export class Jobs {
 
   batch(id, atEnd) {
     if (!this.batches.has(id)) {
-      const batch = new Batch(id, (button, act) => this.act(button, act), (id) => this.stopUploads(id));
+      const batch = new Batch(id, {
+        cancel: (button) => this.act(button, () => { this.stopUploads(id); return api.cancelBatch(id); }),
+        retry: (button) => this.act(button, () => this.retryFailed(id)),
+      });
       this.batches.set(id, batch);
       if (atEnd) this.list.append(batch.element);
       else this.list.prepend(batch.element);
     }
     return this.batches.get(id);
+  }
+
+  async retry(id) {
+    this.show(await api.retry(id));
+    this.cards.get(id)?.leave();
+  }
+
+  async retryFailed(batch) {
+    const failed = [...this.cards.values()].filter(({ job, again }) => job.batch === batch && job.status === "failed" && !again);
+    if (!failed.length) throw new Error("Those that failed are tried again already, or further down: show older ones first.");
+    for (const { job } of failed) await this.retry(job.id);
   }
 
   changed(event) {
