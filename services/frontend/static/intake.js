@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { find, make, size } from "./dom.js";
-import { keeping } from "./kept.js";
+import { keepable, keeping } from "./kept.js";
 import { upload } from "./upload.js";
 
 const MANY = 4;
@@ -10,13 +10,15 @@ const MANY = 4;
 export class Intake {
   constructor(session, jobs) {
     Object.assign(this, { session, jobs, parts: [], left: 0 });
+    // What the browser does not keep would be lost: it asks before it leaves.
+    addEventListener("beforeunload", (event) => { if (this.parts.some((part) => !part.ended && !part.keepable)) event.preventDefault(); });
     find("sending-stop").addEventListener("click", () => this.stop());
   }
 
   // Uploads a file and submits it, as `wish` says; `id` makes a repeated try the same job.
   async one(file, wish, id) {
     const stop = new AbortController(), { me } = this.session;
-    const row = new Row(file, stop), part = this.begin(file.size, stop, wish.batch);
+    const row = new Row(file, stop), part = this.begin(file, stop, wish.batch);
     try {
       if (file.size > me.max_upload_bytes) throw new Error(`This file is larger than the ${size(me.max_upload_bytes)} allowed here.`);
       await keeping({ id, owner: me.owner, file, wish }, async () => {
@@ -43,8 +45,8 @@ export class Intake {
     for (const part of this.parts) if (!part.ended && (batch === undefined || part.batch === batch)) part.stop.abort();
   }
 
-  begin(bytes, stop, batch) {
-    const part = { size: bytes, sent: 0, stop, batch };
+  begin(file, stop, batch) {
+    const part = { size: file.size, sent: 0, stop, batch, keepable: keepable(file) };
     if (!this.left) this.parts = [];
     this.parts.push(part);
     this.left += 1;

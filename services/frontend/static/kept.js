@@ -6,9 +6,12 @@
 const LARGEST = 1_000_000_000;
 const able = () => Boolean(navigator.locks && window.indexedDB);
 
+// Whether a file outlives a reload.
+export const keepable = (file) => able() && file.size <= LARGEST;
+
 // Does something with a file, and keeps the file meanwhile.
 export async function keeping(entry, act) {
-  if (!able() || entry.file.size > LARGEST) return act();
+  if (!keepable(entry.file)) return act();
   return navigator.locks.request(entry.id, async () => {
     const kept = change("readwrite", (files) => files.put(entry)).catch(() => {});
     try {

@@ -224,3 +224,28 @@ async def test_no_window_goes_on_in_anothers_name(serve: Serve, page: Page, tmp_
     await in_browser(act)
     assert await served.store.owned("ada") == []
     assert await served.store.owned("bob") == []
+
+
+async def test_the_page_is_not_left_while_an_upload_would_be_lost(served: Served, page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "large.tif"
+    path.write_bytes(TIFF + bytes(range(256)) * 12_000)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 200_000}
+    leave = "return dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+
+    def act() -> None:
+        page.open(served.url)
+        page.sees("Outlines every nucleus.")
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.choose(path)
+        page.until(lambda: page.all("#uploads li"))
+        assert page.run(leave), "it goes on by itself"
+        page.one("#uploads button").click()
+        # As on a page that did not come by https.
+        page.run("Object.defineProperty(navigator, 'locks', {value: undefined})")
+        page.choose(path)
+        page.until(lambda: page.all("#uploads li"))
+        assert not page.run(leave)
+        page.one("#uploads button").click()
+        page.until(lambda: page.run(leave))
+
+    await in_browser(act)
