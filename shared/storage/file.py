@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from shared.errors import InvalidInput, NotFound, Retry
 from shared.storage.names import OWN, checked, checked_prefix
@@ -34,8 +34,10 @@ from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
 from shared.storage.trouble import as_ours
 
 _TRIES = 20
-#: Bytes that may wait for the disk: one block being written, and one to go on with.
-_AHEAD = 2 * BLOCK
+#: Bytes of one writer that may wait for the disk, so that its thread has always something to go on with; and of all
+#: writers of the process, where there are many.
+_AHEAD = 4 * BLOCK
+_AHEAD_OF_ALL = 128 * BLOCK
 
 
 class FileStorage:
@@ -339,6 +341,8 @@ def _is_small(path: Path) -> bool:
 class BlockWriter:
     """Writes chunks in a thread, in their order, while more are taken: only who is quicker ever waits."""
 
+    _open: ClassVar[int] = 0
+
     def __init__(self, path: Path, *, fsync: bool = False, append: bool = False, digest: bool = True) -> None:
         self._file: BinaryIO = path.open("ab" if append else "wb")
         self._fsync = fsync
@@ -350,14 +354,15 @@ class BlockWriter:
         self._writing: asyncio.Future[None] | None = None
         self.size = 0
         """Bytes written."""
+        BlockWriter._open += 1
 
     async def write(self, chunk: bytes) -> None:
-        """Take a chunk; returns at once unless more than two blocks are waiting for the disk."""
+        """Take a chunk; returns at once unless too much is waiting for the disk."""
         self._chunks.append(chunk)
         self._taken += len(chunk)
         while (waiting := self._taken - self.size) >= BLOCK:
             self._go_on()
-            if waiting <= _AHEAD:
+            if waiting <= self._share():
                 return
             self._room.clear()
             await self._room.wait()
@@ -371,10 +376,16 @@ class BlockWriter:
 
     async def aclose(self) -> None:
         """Close the file, after any write still under way."""
+        BlockWriter._open -= 1
         if self._writing is not None:
             await settled(self._writing)
         with contextlib.suppress(OSError):
             self._file.close()
+
+    @staticmethod
+    def _share() -> int:
+        """Return how many bytes may wait."""
+        return min(_AHEAD, max(BLOCK, _AHEAD_OF_ALL // max(1, BlockWriter._open)))
 
     def _go_on(self) -> asyncio.Future[None]:
         """See to it that a thread writes what is waiting; raise what stopped the last one."""
@@ -398,6 +409,7 @@ class BlockWriter:
                 self._loop.call_soon_threadsafe(self._room.set)
 
     def _next_block(self) -> bytes:
+        # No more than a block: to join large chunks takes longer than to write and digest each.
         chunks, size = [], 0
         while self._chunks and size < BLOCK:
             chunks.append(self._chunks.popleft())

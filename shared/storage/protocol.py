@@ -18,7 +18,7 @@ Source = bytes | Path | Chunks
 """What can be stored: bytes, a local file, or a stream whose length need not be known."""
 
 BLOCK = 512 * 1024
-"""Bytes per write and per chunk read: a transfer holds about two of these in memory (to gs:// more, see ``gcs.py``)."""
+"""Bytes per chunk read, and at least per write: a transfer holds a few of these in memory (``file.py``, ``gcs.py``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,15 @@ async def test_who_brings_more_waits_while_the_disk_is_slow(tmp_path: Path, monk
     assert size == 20 * BLOCK
 
 
+async def test_many_writers_share_what_may_wait(tmp_path: Path) -> None:
+    before = BlockWriter._share()
+    writers = [BlockWriter(tmp_path / f"{number}") for number in range(200)]
+    assert BlockWriter._share() == BLOCK
+    for writer in writers:
+        await writer.aclose()
+    assert BlockWriter._share() == before == file._AHEAD
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 async def test_a_full_disk_is_told_to_who_brings_more_and_to_who_finishes() -> None:
     writer = BlockWriter(Path("/dev/full"))
