@@ -4,8 +4,8 @@
 local reply = {}
 for at = 3, #ARGV, 4 do
   local id, to, progress = ARGV[at], ARGV[at + 2], ARGV[at + 3]
-  local f = fields_of(id, 'status', 'attempt')
-  if not owns(f[1], f[2], ARGV[at + 1]) then
+  local f = fields_of(id, 'status', 'attempt', 'updated_by')
+  if not owns(f, ARGV[at + 1], ARGV[2]) then
     add(reply, 0)
   else
     if not WORKING[to] then return redis.error_reply('TRANSITION ' .. id .. ' from ' .. f[1] .. ' to ' .. to) end

@@ -8,7 +8,7 @@ for number = 1, tonumber(ARGV[3]) do
   local facts = {unpack(ARGV, at + 3, after - 1)}
   at = after
   local f = read_for_end(id, facts)
-  if owns(f[1], f[2], attempt) and f[3] == worker then
+  if owns(f, attempt, worker) then
     finish(id, f[1], 'done', worker, facts, '100', f)
     local kind = type_of(id)
     ended[kind] = ended[kind] or {}

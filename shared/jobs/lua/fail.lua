@@ -5,7 +5,7 @@
 -- With: queue, ending
 local worker, id, reason = ARGV[2], ARGV[3], ARGV[5]
 local f = fields_of(id, 'status', 'attempt', 'updated_by')
-if not owns(f[1], f[2], ARGV[4]) then
+if not owns(f, ARGV[4], worker) then
   not_held(worker, id, f[1], f[3])
   return ''
 end

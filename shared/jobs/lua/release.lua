@@ -5,14 +5,14 @@
 local worker, released = ARGV[2], 0
 for i = 3, #ARGV, 2 do
   local id = ARGV[i]
-  local f = fields_of(id, 'status', 'attempt', 'owner', 'priority', 'updated_by')
-  if owns(f[1], f[2], ARGV[i + 1]) and f[5] == worker then
+  local f = fields_of(id, 'status', 'attempt', 'updated_by', 'owner', 'priority')
+  if owns(f, ARGV[i + 1], worker) then
     leave_lease(id, type_of(id), worker)
     move(id, f[1], 'new', worker)
-    enqueue(id, type_of(id), f[3] or 'anonymous', tonumber(f[4]) or 0, true)
+    enqueue(id, type_of(id), f[4] or 'anonymous', tonumber(f[5]) or 0, true)
     released = released + 1
   else
-    not_held(worker, id, f[1], f[5])
+    not_held(worker, id, f[1], f[3])
   end
 end
 return released

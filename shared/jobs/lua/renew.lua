@@ -5,7 +5,7 @@ local lost = {}
 for i = 4, #ARGV, 2 do
   local id = ARGV[i]
   local f = fields_of(id, 'status', 'attempt', 'updated_by')
-  if owns(f[1], f[2], ARGV[i + 1]) then
+  if owns(f, ARGV[i + 1], ARGV[2]) then
     call('ZADD', P .. 'leases:' .. type_of(id), 'XX', NOW + tonumber(ARGV[3]), id)
   else
     not_held(ARGV[2], id, f[1], f[3])

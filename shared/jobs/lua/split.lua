@@ -4,9 +4,9 @@
 -- Returns the number of children; -1 if the token is no longer current; -2 if the job was split before.
 -- With: queue, ending
 local worker, id, attempt = ARGV[2], ARGV[3], ARGV[4]
-local f = fields_of(id, 'status', 'attempt', 'owner', 'priority', 'max_attempts', 'updated_by')
-if not owns(f[1], f[2], attempt) then
-  not_held(worker, id, f[1], f[6])
+local f = fields_of(id, 'status', 'attempt', 'updated_by', 'owner', 'priority', 'max_attempts')
+if not owns(f, attempt, worker) then
+  not_held(worker, id, f[1], f[3])
   return -1
 end
 local children = P .. 'children:' .. id
@@ -23,12 +23,12 @@ at = at + 1
 for number = 1, total do
   local kind, n = ARGV[at], tonumber(ARGV[at + 1])
   local child = kind .. ':' .. hex .. '.' .. number
-  local fields = {'type', kind, 'owner', f[3], 'priority', f[4], 'max_attempts', f[5] or '3', 'parent', id, 'part', tostring(number),
+  local fields = {'type', kind, 'owner', f[4], 'priority', f[5], 'max_attempts', f[6] or '3', 'parent', id, 'part', tostring(number),
     'created_at', stamp(), 'created_ms', NOW, 'updated_at', stamp(), 'updated_by', worker, 'status', 'new', 'progress', '0', 'attempt', '0',
     'losses', '0', unpack(ARGV, at + 2, at + 1 + 2 * n)}
   call('HSET', job_key(child), unpack(fields))
   call('RPUSH', children, child)
-  gather(child, kind, f[3], tonumber(f[4]) or 0)
+  gather(child, kind, f[4], tonumber(f[5]) or 0)
   at = at + 2 + 2 * n
 end
 enqueue_gathered()

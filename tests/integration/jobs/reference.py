@@ -79,9 +79,9 @@ class Model:
     def by_key(self, owner: str, key: str) -> ModelJob | None:
         return next((job for job in self.jobs.values() if key and (job.owner, job.key) == (owner, key)), None)
 
-    def current(self, held: Held) -> ModelJob | None:
+    def current(self, held: Held, worker: str) -> ModelJob | None:
         job = self.jobs.get(held.id)
-        return job if job and job.attempt == held.attempt and job.status in WORKING else None
+        return job if job and (job.attempt, job.holder) == (held.attempt, worker) and job.status in WORKING else None
 
     # -- what is done --
 
@@ -107,24 +107,24 @@ class Model:
                 more = more or bool(taken)
         return given
 
-    def renew(self, held: Sequence[Held], lease: int) -> set[str]:
+    def renew(self, held: Sequence[Held], lease: int, worker: str) -> set[str]:
         lost = set()
         for token in held:
-            if job := self.current(token):
+            if job := self.current(token, worker):
                 job.deadline = self.now + lease
             else:
                 lost.add(token.id)
         return lost
 
     def complete(self, held: Held, facts: Mapping[str, str], worker: str) -> bool:
-        job = self.current(held)
-        if job is None or job.holder != worker:
+        job = self.current(held, worker)
+        if job is None:
             return False
         self._finish(job, states.DONE, facts, worker)
         return True
 
     def fail(self, held: Held, reason: str, again: int | None, worker: str, facts: Mapping[str, str]) -> str:
-        job = self.current(held)
+        job = self.current(held, worker)
         if job is None:
             return ""
         if again is not None:
@@ -132,8 +132,8 @@ class Model:
         self._finish(job, states.FAILED, {"reason": reason, **facts}, worker)
         return "failed"
 
-    def release(self, held: Sequence[Held]) -> int:
-        jobs = [job for token in held if (job := self.current(token))]
+    def release(self, held: Sequence[Held], worker: str) -> int:
+        jobs = [job for token in held if (job := self.current(token, worker))]
         released = 0
         for job in jobs:
             if job.status in WORKING:
@@ -142,8 +142,8 @@ class Model:
                 self._enqueue(job, front=True)
         return released
 
-    def split(self, held: Held, kinds: Sequence[str], facts: Mapping[str, str]) -> int:
-        job = self.current(held)
+    def split(self, held: Held, kinds: Sequence[str], facts: Mapping[str, str], worker: str) -> int:
+        job = self.current(held, worker)
         if job is None:
             return -1
         if job.children:

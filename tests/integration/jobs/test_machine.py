@@ -138,7 +138,7 @@ class Machine(RuleBasedStateMachine):
     def renew(self, picked: list[int]) -> None:
         worker, _held = self.token(picked[0])
         held = list({self.token(pick)[1] for pick in picked})
-        assert self.run(self.store.renew(worker, LEASE / 1000, held)) == self.model.renew(held, LEASE)
+        assert self.run(self.store.renew(worker, LEASE / 1000, held)) == self.model.renew(held, LEASE, worker)
 
     @precondition(lambda self: self.tokens)
     @rule(
@@ -149,7 +149,7 @@ class Machine(RuleBasedStateMachine):
     def advance(self, picked: list[int], state: str, progress: int | None) -> None:
         worker, _held = self.token(picked[0])
         tokens = [self.token(pick)[1] for pick in picked]
-        jobs = [self.model.current(held) for held in tokens]
+        jobs = [self.model.current(held, worker) for held in tokens]
         moved = self.run(self.store.advance(worker, *((held, state, progress) for held in tokens)))
         assert moved == [job is not None for job in jobs]
         for job in jobs:
@@ -181,14 +181,13 @@ class Machine(RuleBasedStateMachine):
     def release(self, picked: list[int]) -> None:
         worker, _held = self.token(picked[0])
         held = [self.token(pick)[1] for pick in picked]
-        mine = [token for token in held if token.id in self.model.held(worker)]
-        assert self.run(self.store.release(worker, held)) == self.model.release(mine)
+        assert self.run(self.store.release(worker, held)) == self.model.release(held, worker)
 
     @precondition(lambda self: self.tokens)
     @rule(pick=picks, into=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3), found=facts)
     def split(self, pick: int, into: list[str], found: dict[str, str]) -> None:
         worker, held = self.token(pick)
-        expected = self.model.split(held, into, found)
+        expected = self.model.split(held, into, found, worker)
         try:
             number = self.run(self.store.split(worker, held, [(kind, {}) for kind in into], found))
         except LostLease:

@@ -388,3 +388,19 @@ async def test_a_record_that_is_no_hash_any_more_stops_nobody_else(store: JobSto
     assert await store.get(broken.id) is None
     codes = {finding.code for finding in await audit(store, repair=True)}
     assert "malformed-job" in codes
+
+
+async def test_only_the_holder_may_change_a_job(store: JobStore) -> None:
+    """The token alone says which attempt is meant, not who is working on it."""
+    job_id = await submitted(store)
+    (held,) = await claimed(store, "w1")
+    assert await store.renew("w2", LEASE, [held]) == {job_id}
+    assert await store.advance("w2", (held, "predicting", 1)) == [False]
+    assert await store.complete("w2", (held, {})) == [False]
+    assert await store.release("w2", [held]) == 0
+    with pytest.raises(LostLease):
+        await store.fail("w2", held, "no")
+    with pytest.raises(LostLease):
+        await store.split("w2", held, [("segmentation", {})])
+    assert await audit(store) == []
+    assert await store.complete("w1", (held, {})) == [True]

@@ -69,8 +69,9 @@ local function hint(who)
   hinted[who] = true
 end
 
--- True if the caller's fencing token is still the current one and the job is being worked on.
-local function owns(status, current, attempt) return WORKING[status or ''] and current == attempt end
+-- True if a worker holds the job, under the fencing token that it shows.
+-- f: the job's status, attempt and updated_by, which names the holder of one that is being worked on.
+local function owns(f, attempt, worker) return WORKING[f[1] or ''] and f[2] == attempt and f[3] == worker end
 
 -- A worker with an old token holds the job no more, unless it was given the same job again under a new one.
 local function not_held(worker, id, status, holder)
