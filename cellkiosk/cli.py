@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from cellkiosk import __version__, files
 from cellkiosk.aio import AsyncClient
-from cellkiosk.completion import script
+from cellkiosk.completion import script, words_of
 from cellkiosk.errors import BadFile, JobFailed, KioskError, NotAllowed, Refused, Unreachable
 from cellkiosk.models import Event, JobInfo
 from cellkiosk.progress import Board, note_of
@@ -35,10 +36,10 @@ _STATUSES = ("new", "started", "waiting", "done", "failed", "canceled")
 
 def main(words: Sequence[str] | None = None) -> int:
     """Carry out a command line; return its exit code."""
-    options = _parser().parse_args(words)
+    options = parser().parse_args(words)
     try:
         if options.command == "completion":
-            sys.stdout.write(script(options.shell, _options_of_all()))
+            sys.stdout.write(script(options.shell, words_of(parser())))
             return 0
         return asyncio.run(_run(options))
     except KioskError as error:
@@ -233,20 +234,21 @@ def _folder(out: str | None) -> Path | None:
 # -- the command line --
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what understands the command line."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--url", help="address of the server (KIOSK_URL; http://127.0.0.1:8080)")
     common.add_argument("--key-file", metavar="FILE", help="file that holds the API key (else KIOSK_API_KEY)")
-    common.add_argument("--patience", type=float, default=120.0, metavar="S", help="s to try while a server is away")
-    parser = argparse.ArgumentParser(prog="kiosk", description="Use a CellKiosk server.", epilog=_CODES)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--version", action="version", version=f"kiosk {__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="command", required=True)
+    common.add_argument("--patience", type=_seconds, default=120.0, metavar="S", help="s to try while a server is away")
+    made = argparse.ArgumentParser(prog="kiosk", description="Use a CellKiosk server.", epilog=_CODES)
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made.add_argument("--version", action="version", version=f"kiosk {__version__}")
+    commands = made.add_subparsers(title="commands", dest="command", metavar="command", required=True)
 
     def add(name: str, run: Command, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text, parents=[common])
-        made.set_defaults(run=run)
-        return made
+        one = commands.add_parser(name, help=text, description=text, parents=[common])
+        one.set_defaults(run=run)
+        return one
 
     _add_submit(add("submit", _submit, "send images and fetch their results"))
     watch = add("watch", _watch, "follow jobs until they end")
@@ -270,7 +272,14 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true", help="as JSON")
     completion = commands.add_parser("completion", help="print the completion script of a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
-    return parser
+    return made
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 def _number(text: str) -> int:
@@ -298,16 +307,6 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parallel", type=_number, default=4, metavar="N", help="files sent at once (4)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each file")
-
-
-def _options_of_all() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for action in _parser()._actions:  # noqa: SLF001  # argparse tells it nowhere else
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            for name, parser in action.choices.items():
-                words = [word for one in parser._actions for word in one.option_strings if word.startswith("--")]  # noqa: SLF001
-                found[name] = words
-    return found
 
 
 if __name__ == "__main__":

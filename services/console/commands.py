@@ -81,7 +81,7 @@ def _carry_out(words: Sequence[str]) -> int:
 
         return choose(main)
     if called in CLIENT:
-        return _client(words)
+        return _completion(words) if called == "completion" else _client(words)
     if called == "simulate":
         from services.console.simulate import run
 
@@ -127,6 +127,18 @@ def _parser(called: str) -> argparse.ArgumentParser:
             module.add_arguments(one)
             one.set_defaults(run=module.main)
     return parser
+
+
+def _completion(words: Sequence[str]) -> int:
+    """Print the completion of all commands, the client's and ours."""
+    from cellkiosk import cli
+    from cellkiosk.completion import script, words_of
+
+    options = cli.parser().parse_args(words)
+    names = [command.name for command in COMMANDS if command.name != "simulate"]  # which has a parser of its own
+    ours = {"simulate": [], **{name: words_of(_parser(name))[name] for name in names}}
+    sys.stdout.write(script(options.shell, {**words_of(cli.parser()), **ours}))
+    return 0
 
 
 def _client(words: Sequence[str]) -> int:

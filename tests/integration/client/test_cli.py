@@ -182,6 +182,7 @@ async def test_models(working: Served) -> None:
         (["get", "segmentation:" + "0" * 32], 2, "no such job"),
         (["cancel", "../../etc"], 2, ""),
         (["models", "--url", "http://127.0.0.1:1", "--patience", "0.1"], 3, "does not answer: connection refused"),
+        (["models", "--patience", "nan"], 2, "is no number of seconds"),
         (["models", "--url", "here"], 2, "must begin with http:// or https://"),
         (["models", "--key-file", "/none"], 2, "cannot be read"),
         (["nonsense"], 2, "invalid choice"),

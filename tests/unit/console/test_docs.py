@@ -150,9 +150,9 @@ def _kiosk(words: list[str]) -> str:
         if not words or words[0] == "simulate":
             return ""
         if words[0] in commands.CLIENT:
-            from cellkiosk.cli import _parser
+            from cellkiosk.cli import parser
 
-            _parser().parse_args(words)
+            parser().parse_args(words)
         else:
             commands._parser(words[0]).parse_args(words)
     except (SystemExit, argparse.ArgumentError) as error:
