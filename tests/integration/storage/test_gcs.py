@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from gcloud.aio.auth.token import BaseToken
 
 from shared.errors import Misconfigured, NotFound, Retry
 from shared.storage import open_storage, read_all
@@ -252,6 +253,38 @@ async def test_a_refused_token_is_renewed_once(
         relay.fail("GET", "401", times=9)
         with pytest.raises(Misconfigured):
             await opened.stat("k")
+        await opened.aclose()
+
+
+@pytest.mark.parametrize(("status", "expected"), [(503, Retry), (403, Misconfigured)])
+async def test_a_token_that_cannot_be_had_is_told_in_a_sentence(
+    relay: Relay,
+    gcs_bucket: str,
+    credentials: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    expected: type[Exception],
+) -> None:
+    answers = [status] * 1000
+
+    async def tokens(request: web.Request) -> web.Response:
+        if answers:
+            return web.json_response({"error": "not now"}, status=answers.pop())
+        return web.json_response({"access_token": "token", "expires_in": 3600})
+
+    async def at_once(_seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr(BaseToken.acquire_access_token.retry, "sleep", at_once)  # the library's own pauses
+    async with serving(tokens) as url:
+        credentials(f"{url}/token")
+        patience = Patience(tries=3, pause=at_once)
+        opened = GcsStorage(Connection(gcs_bucket, relay.url, patience, anonymous=False), "", "mine")
+        with pytest.raises(expected):
+            await opened.put("k", b"small")
+        answers.clear()
+        await opened.put("k", b"small")
+        assert await read_all(opened.get("k")) == b"small"
         await opened.aclose()
 
 
