@@ -77,7 +77,7 @@ class Bench:
 
     def __init__(self, url: str, server_pid: int, through: str = "") -> None:
         """Measure on the server at ``url``; programs reach it ``through`` another address if that is given."""
-        self.redis = redis.Redis.from_url(url)
+        self.redis = redis.Redis.from_url(url, socket_timeout=None)  # to empty it of a million jobs takes seconds
         self.url = through or url
         self.server_pid = server_pid
 
