@@ -192,6 +192,7 @@ class Worker:
         self._parked = len(claim.jobs) < free
         for job in claim.jobs:
             self._start(job)
+        await asyncio.sleep(0)  # the jobs first: whatever is done before the next wait delays them
         with contextlib.suppress(Retry):
             await self._give_back_strays()
         return claim.next_due

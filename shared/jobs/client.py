@@ -35,6 +35,10 @@ class Client(Redis):
         try:
             if not connection.is_connected or await connection.can_read():  # cut off, or out of step
                 await self.connection_pool.ensure_connection(connection)
+            try:
+                return await self._asked(connection, words, options)
+            except (RedisConnectionError, RedisTimeoutError):
+                await connection.disconnect()
             return await connection.retry.call_with_retry(
                 lambda: self._asked(connection, words, options), lambda _error: connection.disconnect()
             )
