@@ -51,7 +51,7 @@ class ModelServerSettings(Group):
     url: str = "grpc://127.0.0.1:8001"
     """grpc://host:port[,host:port] is Triton; onnx://folder runs the models of a repository in this process."""
     patience: Seconds = 60.0
-    """s that one job waits for a model server that is away, before the attempt counts as lost."""
+    """s that one job waits while the model server answers nobody, before the attempt counts as lost."""
 
 
 class Settings(ServiceSettings):

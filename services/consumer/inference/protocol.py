@@ -47,10 +47,10 @@ class ModelServer(Protocol):
     ) -> NDArray[np.uint8]:
         """The maps of one block, as ``shared.dense.predict`` gives them: uint8 (K, h, w).
 
-        ``block`` is (H, W, C) in uint8, uint16 or float32; ``window`` float32 (C, 2); ``timeout`` in seconds covers
-        all tries; ``kinds`` is K where it is known, so that room can be made for the answer; ``on_retry`` is called
-        with the reason before each further try, ``on_used`` at the answer with the server's seconds that were this
-        request's.
+        ``block`` is (H, W, C) in uint8, uint16 or float32; ``window`` float32 (C, 2); ``timeout`` is how many seconds
+        to wait and try while no server answers anybody; ``kinds`` is K where it is known, so that room can be made for
+        the answer; ``on_retry`` is called with the reason before each further try, ``on_used`` at the answer with the
+        server's seconds that were this request's.
 
         Raises InvalidInput if the block does not fit the model, NotFound if there is no such model, Retry if there
         was no answer in time.

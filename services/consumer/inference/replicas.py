@@ -43,6 +43,7 @@ class Replica:
         self.client = InferenceServerClient(self.target, channel_args=CHANNEL)
         self.blocks = SharedBlocks(self.client, host)
         self.outstanding = 0
+        self.usual = 0.0  # seconds, a slow average of what calls take
         self.time = SharedTime()
         self.tells_seconds = True  # an older server does not, until shown otherwise
         self.mending = asyncio.Lock()
@@ -63,9 +64,14 @@ class Replica:
         finally:
             self.outstanding -= 1
 
-    def answered(self) -> None:
+    def answered(self, seconds: float) -> None:
+        self.usual += 0.1 * (seconds - self.usual)
         self._failures = 0
         self._rests_until = 0.0
+
+    def needs_longer(self, seconds: float) -> None:
+        """A call got no answer in its time; as calls get 20 times what is usual, the next ones have twice as long."""
+        self.usual = max(self.usual, seconds / 10)
 
     def silent(self, now: float) -> None:
         """It did not answer: leave it alone for a while, longer each time."""

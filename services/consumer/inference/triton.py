@@ -26,7 +26,8 @@ from shared.telemetry.traces import current_traceparent
 KINDS = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32"}
 CARD_SECONDS = 5.0  # how long a card is trusted
 ASK_SECONDS = 15.0  # how long a refusal to load a model is believed
-SHORTEST_CALL = 20.0  # seconds; a call gets this, or 20 times what calls took lately
+SHORTEST_CALL = 20.0  # seconds; a call gets this, or 20 times what calls took lately, but no more than its patience
+MOST_PATIENCE = 10.0  # times its own that a call waits while the servers answer others
 LOAD_SECONDS = 120.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between tries
 FAULTS_IN_A_ROW = 3  # internal errors of the model after which the job is handed back
@@ -41,7 +42,7 @@ class TritonServer:
         self._replicas = Replicas(endpoints, resolve)
         self._cards: dict[tuple[str, str], tuple[float, ModelCard]] = {}
         self._refused: dict[tuple[Address, str, str], float] = {}
-        self._usual = 0.0  # seconds, a slow average of what calls take
+        self._answered = -math.inf  # when a server last answered, by the loop's clock
 
     @property
     def in_flight(self) -> int:
@@ -136,14 +137,22 @@ class TritonServer:
         timeout: float,
         on_retry: OnRetry | None = None,
     ) -> T:
-        """Ask replicas until one answers, ``timeout`` seconds are over, or there is nothing to be retried."""
+        """Ask replicas until one answers, none has answered anybody for ``timeout`` s, or a retry is of no use.
+
+        Servers that answer others have too much to do: whoever gave up then would only come back and ask once more.
+        """
         loop = asyncio.get_running_loop()
         began, tries, faults = loop.time(), 0, 0
         reason = "no replica answered"
-        while (left := began + timeout - loop.time()) > 0:
+
+        def left() -> float:
+            end = max(began, self._answered) + timeout
+            return min(end, began + MOST_PATIENCE * timeout) - loop.time()
+
+        while left() > 0:
             try:
                 replica = await self._replicas.pick(loop.time())
-                return await self._ask(replica, ask, min(left, max(SHORTEST_CALL, 20 * self._usual)))
+                return await self._ask(replica, ask, min(timeout, max(SHORTEST_CALL, 20 * replica.usual)))
             except InferenceServerException as error:
                 reason = _message(error)
                 faults += _is_fault(error)
@@ -156,17 +165,22 @@ class TritonServer:
             if on_retry is not None:
                 on_retry(reason)
             pause = random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 10))
-            await asyncio.sleep(min(pause, max(0.0, began + timeout - loop.time())))
+            await asyncio.sleep(min(pause, max(0.0, left())))
         spent = loop.time() - began
         raise Retry(f"The model server gave no result within {spent:.0f} s: {reason}.", after=LONGEST_PAUSE)
 
     async def _ask(self, replica: Replica, ask: Callable[[Replica, float], Awaitable[T]], limit: float) -> T:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        with replica.busy():
-            answer = await ask(replica, limit)
-        replica.answered()
-        self._usual += 0.1 * (loop.time() - began - self._usual)
+        try:
+            with replica.busy():
+                answer = await ask(replica, limit)
+        except InferenceServerException as error:
+            if _code(error) == "DEADLINE_EXCEEDED":
+                replica.needs_longer(limit)
+            raise
+        self._answered = loop.time()
+        replica.answered(self._answered - began)
         return answer
 
     async def _react(self, error: InferenceServerException, replica: Replica, model: str, version: str) -> None:
