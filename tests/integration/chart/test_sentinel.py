@@ -21,11 +21,19 @@ from shared.jobs import JobStore, NewJob, Notifications, open_store
 from shared.jobs.model import new_id
 from shared.lifecycle import ended
 from tests.fixtures.helm import CHART, of_kind, pod_specs, rendered
-from tests.fixtures.redis import free_port
+from tests.fixtures.redis import RedisServer, free_port, server_binary
 
 pytestmark = [pytest.mark.timeout(150), pytest.mark.xdist_group("sentinel")]
 PASSWORD, TYPE, PREFIX = "letters4and4digits", "segmentation", "{kiosk}:"
 SCRIPTS = {"redis": "server.sh", "sentinel": "sentinel.sh"}
+
+
+def configuration(folder: Path) -> Path:
+    """Write the chart's redis.conf, with its data in a folder."""
+    maps = {each["metadata"]["name"]: each["data"] for each in of_kind(rendered("gke"), "ConfigMap")}
+    file = folder / "redis.conf"
+    file.write_text(maps["kiosk-cellkiosk-redis"]["redis.conf"].replace("dir /data", f"dir {folder}"))
+    return file
 
 
 class Pod:
@@ -50,10 +58,7 @@ class Pod:
                 )
 
     def _environment(self, container: str, pods: list[Pod]) -> dict[str, str]:
-        maps = {each["metadata"]["name"]: each["data"] for each in of_kind(rendered("gke"), "ConfigMap")}
-        config = maps["kiosk-cellkiosk-redis"]
-        file = self.state / "redis.conf"
-        file.write_text(config["redis.conf"].replace("dir /data", f"dir {self.state}"))
+        file = configuration(self.state)
         containers = pod_specs(rendered("gke"))["StatefulSet/kiosk-cellkiosk-redis"]["containers"]
         manifest = next(each for each in containers if each["name"] == container)
         assert manifest["command"] == [f"/config/{SCRIPTS[container]}"]
@@ -218,3 +223,30 @@ async def test_jobs_outlive_the_loss_of_the_master_and_an_outage_of_all(tmp_path
             assert await watch.wait(30), "notifications come from the new master"
         assert notifications.reconnections > seen
         await asyncio.to_thread(pods[0].stop)
+
+
+async def test_a_replica_that_writes_its_first_log_ends_when_it_is_asked(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    async with Redis(port=own_redis.port) as master:
+        for number in range(100):
+            await master.set(f"key{number}", "x")
+    port, folder = free_port(), tmp_path / "replica"
+    folder.mkdir()
+    slowly = ["--rdb-key-save-delay", "1000000"]  # µs a key, of what is written in the background
+    place = ["--port", str(port), "--replicaof", f"127.0.0.1 {own_redis.port}", "--logfile", str(folder / "log")]
+    process = subprocess.Popen([server_binary(), str(configuration(folder)), *place, *slowly])
+    try:
+
+        async def writes() -> bool:
+            async with Redis(port=port, decode_responses=True) as replica:
+                with contextlib.suppress(RedisError):
+                    return bool((await replica.info("persistence"))["aof_rewrite_in_progress"])
+                return False
+
+        await until(writes, "a replica that writes its log")
+        process.terminate()
+        await asyncio.to_thread(process.wait, 30)
+    finally:
+        process.kill()
+        process.wait(10)

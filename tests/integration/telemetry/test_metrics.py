@@ -80,7 +80,9 @@ async def test_panels_rules_and_alerts(tmp_path: Path, own_redis: RedisServer, t
             try:
                 await until(lambda: not empty(prometheus), lambda: empty(prometheus))
                 await until(lambda: not silent_rules(prometheus), lambda: silent_rules(prometheus))
-                assert prometheus.alerts() <= {"KioskBudgetReached", "KioskJobsLate"}, "all is well"
+                # Where the machine is busy, jobs wait for longer than the shortened rules allow, for a while.
+                usual = {"KioskBudgetReached", "KioskJobsLate"}
+                await until(lambda: prometheus.alerts() <= usual, lambda: prometheus.alerts() - usual)
                 for together in PROVOKED:
                     await asyncio.gather(*(provoke(stack, prometheus) for provoke in together))
             finally:

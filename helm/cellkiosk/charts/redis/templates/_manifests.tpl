@@ -127,6 +127,8 @@ notify-keyspace-events K$h
 min-replicas-to-write 1
 min-replicas-max-lag 10
 {{- end }}
+# A replica that still writes its first log after a copy would not end when it is asked to, and never later either.
+shutdown-on-sigterm force
 dir /data
 protected-mode no
 tcp-keepalive 60
