@@ -16,14 +16,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
 
-from benchmarks.report import Row, row, tell
+from benchmarks.report import Row, options, row, tell
 from services.autoscaler.simulate import arrivals
 from services.autoscaler.simulate.arrivals import DAY, Workload
 from services.autoscaler.simulate.cluster import ClusterModel
@@ -312,27 +312,29 @@ def _over(found: Comparison, *, tuned: bool) -> float:
     return ours / min(r.money for r in found.rows[1:] if r.outcome is not None and r.outcome.wait(99) <= limit)
 
 
-async def measured(only: set[str]) -> list[Row]:
+REAL = {"reaction": reaction, "load": load, "vanished": vanished}
+SIMULATED = {"million": million, "costs": costs}
+
+
+async def measured(only: Sequence[str]) -> list[Row]:
     """Run the parts that need real servers."""
     rows: list[Row] = []
     async with surroundings() as bench:
         if bench is None:
             print("No KIOSK_TEST_CONTROL_PLANE: the figures of the real API server are left out.", file=sys.stderr)
             return rows
-        for name, part in (("reaction", reaction), ("load", load), ("vanished", vanished)):
-            if not only or name in only:
-                rows += await part(bench)
+        for name in only:
+            rows += await REAL[name](bench)
     return rows
 
 
 def main() -> None:
     """Measure what is asked for and print it."""
-    only = set(sys.argv[sys.argv.index("--only") + 1].split(",")) if "--only" in sys.argv else set()
-    rows = asyncio.run(measured(only)) if not only or only & {"reaction", "load", "vanished"} else []
-    if not only or "million" in only:
-        rows += million()
-    if not only or "costs" in only:
-        rows += costs()
+    only = options(__doc__, [*REAL, *SIMULATED]).only
+    real = [name for name in only if name in REAL]
+    rows = asyncio.run(measured(real)) if real else []
+    for name in only:
+        rows += SIMULATED[name]() if name in SIMULATED else []
     tell(rows)
 
 

@@ -23,7 +23,7 @@ from skimage.morphology import h_maxima, remove_small_holes, remove_small_object
 from skimage.segmentation import relabel_sequential
 from skimage.segmentation import watershed as flood
 
-from benchmarks.report import Row, row, tell
+from benchmarks.report import Row, options, row, tell
 from services.consumer.imaging.basins import label_basins
 from services.consumer.imaging.labels import relabel, remove_small, statistics
 from services.consumer.imaging.normalise import equalise, plane_window, rescale
@@ -40,6 +40,7 @@ PEER = "scikit-image"
 def main() -> None:
     """Measure, print."""
     cv2.setNumThreads(1)
+    options(__doc__)
     tell([*watershed_rows(), *intensity_rows(), *label_rows(), *spot_rows(), *tracking_rows()])
 
 

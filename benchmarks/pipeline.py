@@ -15,7 +15,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -32,7 +31,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
 from benchmarks.imaging import seconds
-from benchmarks.report import Row, row, tell
+from benchmarks.report import Row, options, row, tell
 from benchmarks.stack import Stack, cpu_of, family, model_busy_seconds, running_stack, watch_memory
 from services.consumer.dense import intensity_window
 from services.consumer.imaging.watershed import WatershedParams, watershed
@@ -47,17 +46,16 @@ SIDE = 1024
 IMAGES = 60
 OPTIONS = json.dumps({"scale": 1})
 STANDIN, BUNDLED = "Standin", "NuclearSegmentation"
-LONG = ("large", "archive", "movie")
+SHORT, LONG = ("standin", "bundled", "bytes", "memory", "stages"), ("large", "archive", "movie")
 DECODED = 2  # bytes per pixel of the images here
 
 
 def main() -> None:
     """Measure, print."""
-    only = sys.argv[sys.argv.index("--only") + 1].split(",") if "--only" in sys.argv else ()
-    tell(asyncio.run(measure("--full" in sys.argv, only)))
+    tell(asyncio.run(measure(options(__doc__, SHORT, LONG).only)))
 
 
-async def measure(full: bool, only: Sequence[str] = ()) -> list[Row]:
+async def measure(wanted: Sequence[str]) -> list[Row]:
     """Return the rows of some parts, in their order."""
     image = cells(SIDE, SIDE)[0]
     parts: dict[str, Callable[[Stack], Awaitable[list[Row]]]] = {
@@ -70,7 +68,6 @@ async def measure(full: bool, only: Sequence[str] = ()) -> list[Row]:
         "archive": _archive,
         "movie": _movie,
     }
-    wanted = only or (list(parts) if full else [part for part in parts if part not in LONG])
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         async with running_stack(Path(folder), STANDIN, BUNDLED, options=["--threads", "1"]) as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -53,6 +54,23 @@ def row(
     if at_most is not None:
         return Row(metric, unit, ours, peer, peer_value, ratio, f"≤ {at_most:g}{unit_of_target}", judged <= at_most)
     return Row(metric, unit, ours, peer, peer_value, ratio)
+
+
+def options(about: str | None, parts: Sequence[str] = (), long: Sequence[str] = ()) -> argparse.Namespace:
+    """Return what the command line asks for: ``json``, and in ``only`` the parts; the long ones where it says so."""
+    parser = argparse.ArgumentParser(description=str(about).splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    if parts:
+        parser.add_argument("--only", default=",".join(parts), help=f"of {', '.join((*parts, *long))}; by commas")
+    if long:
+        everything = ",".join((*parts, *long))
+        parser.add_argument("--full", dest="only", action="store_const", const=everything, help="all of them")
+    found = parser.parse_args()
+    if parts:
+        found.only = found.only.split(",")
+        if unknown := sorted(set(found.only) - {*parts, *long}):
+            parser.error(f"there is no part {unknown[0]!r}; there are {', '.join((*parts, *long))}")
+    return found
 
 
 def tell(rows: Sequence[Row], arguments: Sequence[str] | None = None) -> None:
