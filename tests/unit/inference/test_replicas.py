@@ -62,7 +62,7 @@ async def test_one_that_did_not_answer_rests_longer_each_time_and_is_forgiven_at
     assert rests[0] < 0.5
     assert rests[-1] == pytest.approx(LONGEST_REST, abs=0.02)
     assert silent not in [await replicas.pick(100.0) for _ in range(20)]
-    silent.answered()
+    silent.answered(0.1)
     assert not silent.rests(100.0)
 
 
