@@ -137,8 +137,10 @@ def _module(name: str, words: list[str]) -> str:
     if found is None or found.origin is None:
         return f"there is no module {name}"
     origin = Path(found.origin)
-    sources = origin.parent.glob("*.py") if origin.name in ("__init__.py", "__main__.py") else [origin]
-    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    sources = list(origin.parent.glob("*.py")) if origin.name in ("__init__.py", "__main__.py") else [origin]
+    # What several scripts of a folder are told is read by a module that they share.
+    shared = [path for path in origin.parent.glob("report.py") if path not in sources]
+    text = "".join(path.read_text(encoding="utf-8") for path in (*sources, *shared))
     options = [word for word in words if word.startswith("--") and word != "--help"]
     missing = next((word for word in options if f'"{word}"' not in text), "")
     return f"{name} has no option {missing}" if missing else ""
