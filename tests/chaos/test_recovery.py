@@ -21,7 +21,7 @@ async def test_the_job_of_a_killed_worker_runs_again_within_one_and_a_half_lease
         await suite.store.submit(NewJob(job_id))
         async with asyncio.timeout(120):
             while len(starts := _starts(suite.diary, job_id)) < 2:
-                await asyncio.sleep(0.05)
+                await suite.pause(0.05)
     assert starts[1] - starts[0] <= 1.5 * LEASE
 
 

@@ -55,7 +55,6 @@ async def test_a_batch_has_one_heading_and_is_canceled_as_one(served: Served, pa
         page.choose(*paths)
         page.sees("3 images\n3 under way")
 
-    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 200_000}
     large = [tmp_path / f"large_{n}.tif" for n in range(4)]
     for path in large:
         path.write_bytes(TIFF + bytes(3_000_000))
@@ -63,7 +62,7 @@ async def test_a_batch_has_one_heading_and_is_canceled_as_one(served: Served, pa
     def then() -> None:
         page.sees("3 images\n1 done, 2 under way")
         # What is still on its way is stopped, all at once.
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.uplink(200_000)
         page.choose(*large)
         page.until(lambda: len(page.all("#uploads li")) == 4)
         page.sees("0 of 4 files sent")

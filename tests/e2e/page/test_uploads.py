@@ -49,7 +49,6 @@ class Wire:
 async def test_an_upload_survives_a_cut_connection(working: Served, page: Page, tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     path.write_bytes(TIFF + bytes(range(256)) * 12_000)
-    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 1_000_000}
     wire = Wire(int(working.url.rpartition(":")[2]))
     server = await asyncio.start_server(wire.carry, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -58,13 +57,13 @@ async def test_an_upload_survives_a_cut_connection(working: Served, page: Page, 
     def act() -> None:
         page.open(url)
         page.sees("Outlines every nucleus.")
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.uplink(1_000_000)
         page.choose(path)
         page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.2)
         loop.call_soon_threadsafe(wire.cut)
         page.sees("The connection was lost. Trying again in ")
         page.shot("cut")
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        page.uplink(-1)
         loop.call_soon_threadsafe(wire.mend)
         page.sees("Done in")
 
@@ -80,17 +79,16 @@ async def test_an_upload_survives_a_cut_connection(working: Served, page: Page, 
 async def test_an_upload_survives_a_reload(working: Served, page: Page, tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     path.write_bytes(TIFF + bytes(range(256)) * 12_000)
-    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 1_000_000}
 
     def act() -> None:
         page.open(working.url)
         page.sees("Outlines every nucleus.")
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.uplink(1_000_000)
         page.choose(path)
         page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.3)
         page.open(working.url)
         page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.3)
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        page.uplink(-1)
         page.sees("Done in")
         page.until(lambda: not page.all("#uploads li"))
         # Once it is a job, it is kept no more.
@@ -114,16 +112,15 @@ async def test_files_that_look_the_same_are_not_taken_for_each_other(
         path.parent.mkdir()
         path.write_bytes(content)
         os.utime(path, (1_700_000_000, 1_700_000_000))
-    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 1_000_000}
 
     def act() -> None:
         page.open(working.url)
         page.sees("Outlines every nucleus.")
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.uplink(1_000_000)
         page.choose(paths[0])
         page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.3)
         page.one("#uploads button").click()
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        page.uplink(-1)
         page.choose(paths[1])
         page.sees("Done in")
 
@@ -144,7 +141,6 @@ async def test_an_interrupted_upload_waits_for_its_owner(serve: Serve, page: Pag
     (_, hers), (_, his) = await keys.create("hers", owner="ada"), await keys.create("his", owner="bob")
     path = tmp_path / "large.tif"
     path.write_bytes(TIFF + bytes(range(256)) * 12_000)
-    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 200_000}
 
     def sign_in(key: str) -> None:
         page.open(f"{served.url}/#nothing")
@@ -154,14 +150,14 @@ async def test_an_interrupted_upload_waits_for_its_owner(serve: Serve, page: Pag
         page.sees("The job named in the address is not here")
 
     def begin() -> None:
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.uplink(200_000)
         page.choose(path)
         page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.02)
 
     def leave() -> None:
         page.open(f"{served.url}/about")
         page.until(lambda: page.driver.execute_async_script(_NOBODY_AT_IT))
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        page.uplink(-1)
 
     def sign_out() -> None:
         page.one("#sign").click()
@@ -195,7 +191,6 @@ async def test_no_window_goes_on_in_anothers_name(serve: Serve, page: Page, tmp_
     (_, hers), (_, his) = await keys.create("hers", owner="ada"), await keys.create("his", owner="bob")
     path = tmp_path / "large.tif"
     path.write_bytes(TIFF + bytes(range(256)) * 12_000)
-    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 200_000}
 
     def sign_in(key: str) -> None:
         page.until(lambda: page.one("#sign-in").is_displayed())
@@ -206,7 +201,7 @@ async def test_no_window_goes_on_in_anothers_name(serve: Serve, page: Page, tmp_
         driver = page.driver
         page.open(served.url)
         sign_in(hers)
-        driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.uplink(200_000)
         page.choose(path)
         page.until(lambda: float(page.one("#uploads progress").get_attribute("value")) > 0.02)
         first = driver.current_window_handle
@@ -229,13 +224,12 @@ async def test_no_window_goes_on_in_anothers_name(serve: Serve, page: Page, tmp_
 async def test_the_page_is_not_left_while_an_upload_would_be_lost(served: Served, page: Page, tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     path.write_bytes(TIFF + bytes(range(256)) * 12_000)
-    slow = {"offline": False, "latency": 0, "downloadThroughput": 10**7, "uploadThroughput": 200_000}
     leave = "return dispatchEvent(new Event('beforeunload', {cancelable: true}))"
 
     def act() -> None:
         page.open(served.url)
         page.sees("Outlines every nucleus.")
-        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+        page.uplink(200_000)
         page.choose(path)
         page.until(lambda: page.all("#uploads li"))
         assert page.run(leave), "it goes on by itself"
