@@ -75,14 +75,20 @@ async def test_a_small_file_goes_through_the_server(straight: Served, relay: Rel
     assert relay.seen["PUT"] == 0
 
 
+def _large(folder: Path, data: bytes, url: str) -> tuple[Path, Path]:
+    """Return a file, and where its session with a server is kept."""
+    path = folder / "large.tif"
+    path.write_bytes(data)
+    mark = mark_of(url, path)
+    assert mark is not None
+    return path, mark
+
+
 @pytest.mark.usefixtures("small_chunks")
 async def test_a_later_run_goes_on_where_this_one_was_killed(
     straight: Served, relay: Relay, bucket: Storage, data: bytes, tmp_path: Path
 ) -> None:
-    path = tmp_path / "large.tif"
-    path.write_bytes(data)
-    mark = mark_of(straight.url, path)
-    assert mark is not None
+    path, mark = _large(tmp_path, data, straight.url)
     killed: asyncio.Task[object]
 
     def told(sent: int, _: int) -> None:
@@ -106,10 +112,7 @@ async def test_a_later_run_goes_on_where_this_one_was_killed(
 async def test_a_session_that_the_bucket_forgot_is_begun_anew(
     straight: Served, relay: Relay, bucket: Storage, data: bytes, tmp_path: Path
 ) -> None:
-    path = tmp_path / "large.tif"
-    path.write_bytes(data)
-    mark = mark_of(straight.url, path)
-    assert mark is not None
+    path, mark = _large(tmp_path, data, straight.url)
     mark.parent.mkdir(parents=True)
     mark.write_text(f'{{"session": "{relay.url}/none", "confirm": "/api/v1/files/direct/{"0" * 32}/confirm"}}')
     async with AsyncClient(straight.url) as client:
