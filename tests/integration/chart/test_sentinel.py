@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Pod:
     def __init__(self, folder: Path, number: int) -> None:
         self.state = folder / f"pod{number}"
         self.state.mkdir()
+        # Once: a server that starts while the file is written anew would read half of it, and keep no log of writes.
+        self.configuration = configuration(self.state)
         self.ports = {"redis": free_port(), "sentinel": free_port()}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -58,7 +60,6 @@ class Pod:
                 )
 
     def _environment(self, container: str, pods: list[Pod]) -> dict[str, str]:
-        file = configuration(self.state)
         containers = pod_specs(rendered("gke"))["StatefulSet/kiosk-cellkiosk-redis"]["containers"]
         manifest = next(each for each in containers if each["name"] == container)
         assert manifest["command"] == [f"/config/{SCRIPTS[container]}"]
@@ -71,11 +72,14 @@ class Pod:
             "SENTINEL_PORT": str(self.ports["sentinel"]),
             "FIRST": pods[0].address("redis"),
             "SENTINELS": " ".join(pod.address("sentinel") for pod in pods),
-            "CONFIG": str(file),
+            "CONFIG": str(self.configuration),
             "STATE": str(self.state),
         }
         assert here.keys() <= said.keys(), "the scripts get from the chart what they get here"
         return {"PATH": "/usr/bin:/bin:/usr/local/bin"} | said | here
+
+    def log(self) -> str:
+        return (self.state / "redis.log").read_text()[-800:]
 
     def kill(self) -> None:
         """What the loss of a node does."""
@@ -106,16 +110,16 @@ class Pod:
         return await self.ask("redis", "ROLE") or []
 
 
-async def until(true: Any, what: str, seconds: float = 60.0) -> None:
-    """Other processes bring it about, so there is nothing to wait on but the clock."""
+async def until(true: Any, what: str, seen: Callable[[], Any] = str) -> None:
+    """Other processes bring it about, so there is nothing to wait on but the clock; says at last what was seen."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(60):
             while not await true():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.1):
                         await asyncio.Event().wait()
     except TimeoutError:
-        pytest.fail(f"did not come about: {what}")
+        pytest.fail(f"did not come about: {what} {seen()}")
 
 
 async def master_of(pods: list[Pod]) -> Pod | None:
@@ -136,8 +140,7 @@ async def settled(pods: list[Pod]) -> Pod:
     async def true() -> bool:
         return await master_of(pods) is not None
 
-    logs = {pod.state.name: (pod.state / "redis.log").read_text()[-800:] for pod in pods}
-    await until(true, f"one master that all agree on: {logs}")
+    await until(true, "one master that all agree on", lambda: {each.state.name: each.log() for each in pods})
     master = await master_of(pods)
     assert master is not None
     return master
