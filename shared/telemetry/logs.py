@@ -15,10 +15,10 @@ from shared.settings import TelemetrySettings
 from shared.telemetry.traces import trace_id
 
 _SECRET = re.compile(r"(?i)(password|secret|token|authorization|api[-_]?key|cookie|signature|credential)")
-#: Within a text: the password of an address, a bearer's token, what a signed address proves itself by.
+#: Within a text: the password of an address, a bearer's token, what an address that needs no key proves itself by.
 _SECRET_IN_TEXT = re.compile(
     r"(?i)(\w+://[^:/@\s]*:)[^@/\s]+(?=@)|(\bbearer )[\w.~+/=-]+"
-    r"|([?&][\w-]*(?:signature|token|key|secret|password)=)[^&\s\"'#]+"
+    r"|([?&][\w-]*(?:signature|token|key|secret|password|upload_id)=)[^&\s\"'#]+"
 )
 bind = structlog.contextvars.bound_contextvars
 
@@ -27,14 +27,16 @@ def configure_logs(settings: TelemetrySettings, service: str, stream: TextIO | N
     """Send all logs of the process, those of libraries too, to one stream as one kind of line."""
     out = stream or sys.stdout
     readable = settings.log_format == "console" or (settings.log_format == "auto" and out.isatty())
-    renderer = structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(default=str)
+    # Tracebacks are plain text: the pretty ones show the values of variables, and come after secrets were blanked.
+    shown = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = shown if readable else structlog.processors.JSONRenderer(default=str)
     common: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _Named(service),
         _add_trace,
-        structlog.processors.format_exc_info if not readable else _unchanged,
+        structlog.processors.format_exc_info,
         redact,
     ]
     level = getattr(logging, settings.log_level.upper())
@@ -82,10 +84,6 @@ class _Named:
 def _add_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if current := trace_id():
         event.setdefault("trace_id", current)
-    return event
-
-
-def _unchanged(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return event
 
 

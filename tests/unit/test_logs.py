@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 
@@ -34,6 +35,10 @@ def test_what_is_named_like_a_secret_is_blanked_however_deep(logged: Lines, name
             "GET https://storage.example/b/o?X-Goog-Expires=60&X-Goog-Signature=hush&x=1",
             "GET https://storage.example/b/o?X-Goog-Expires=60&X-Goog-Signature=***&x=1",
         ),
+        (
+            "PUT https://storage.example/upload/b/o?uploadType=resumable&upload_id=hush",
+            "PUT https://storage.example/upload/b/o?uploadType=resumable&upload_id=***",
+        ),
         ("https://lab.example/hook?token=hush#top", "https://lab.example/hook?token=***#top"),
         (
             "see http://store:8080/results/a.zip?x=1, or key=value",
@@ -56,6 +61,23 @@ def test_secrets_in_a_traceback_are_blanked(logged: Lines) -> None:
         log.exception("crashed")
     assert "ValueError" in logged()[0]["exception"]
     assert "hush" not in json.dumps(logged())
+
+
+def test_on_a_terminal_a_traceback_shows_no_secret_and_no_variable(
+    logged_readably: io.StringIO,
+) -> None:
+    def connect(settings: dict[str, str]) -> None:
+        raise ValueError(f"cannot reach redis://:hush@{settings['host']}:6379/0")
+
+    try:
+        connect({"host": "store", "signs": " for ".join(("not", "eyes"))})
+    except ValueError:
+        log.exception("crashed")
+        logging.getLogger("library").exception("crashed too")
+    shown = logged_readably.getvalue()
+    assert shown.count("ValueError: cannot reach redis://:***@store:6379/0") == 2
+    assert "hush" not in shown
+    assert "not for eyes" not in shown
 
 
 def test_each_line_within_a_trace_has_its_id(logged: Lines) -> None:
