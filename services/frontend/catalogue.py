@@ -21,6 +21,9 @@ _FRESH = 2.0
 #: Levels of options within options: more cannot be told again as JSON.
 _DEEPEST = 20
 
+#: Letters of a job's options, as JSON: more than anybody means, and quick to look at.
+_LONGEST = 20_000
+
 #: The job type of an archive, whose images are jobs of the type that the client named.
 ARCHIVE = "archive"
 
@@ -109,7 +112,12 @@ def checked_options(kind: JobType, options: Mapping[str, Any]) -> str:
     """
     if not _within(options, _DEEPEST):
         raise InvalidInput(f"The options are nested more than {_DEEPEST} levels deep.", code="invalid-option")
-    return _checked(kind.name, _schema_text(kind), _IN_ORDER.encode(options))
+    text = _IN_ORDER.encode(options)
+    if len(text) > _LONGEST:
+        raise InvalidInput(
+            f"The options are {len(text):,} letters long, as JSON; {_LONGEST:,} are allowed.", code="invalid-option"
+        )
+    return _checked(kind.name, _schema_text(kind), text)
 
 
 def _within(value: Any, depth: int) -> bool:

@@ -80,10 +80,19 @@ def _send(request: web.Request, file: _File) -> web.Response:
 
 
 @cache
+def _names() -> frozenset[str]:
+    return frozenset(path.relative_to(_FOLDER).as_posix() for path in _FOLDER.rglob("*") if path.is_file())
+
+
 def _read(name: str) -> _File:
-    path = (_FOLDER / name).resolve()
-    if not path.is_relative_to(_FOLDER.resolve()) or not path.is_file():
+    if name not in _names():  # nor a roundabout way to one: each is kept once
         raise NotFound("There is nothing at this address.")
+    return _kept(name)
+
+
+@cache
+def _kept(name: str) -> _File:
+    path = _FOLDER / name
     kind = _TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
     return _file(path.read_bytes(), kind)
 

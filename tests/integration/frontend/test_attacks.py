@@ -8,6 +8,7 @@ import json
 import zlib
 
 import pytest
+from yarl import URL
 
 from tests.fixtures.frontend import TIFF, Serve, Served, multipart
 
@@ -54,6 +55,29 @@ async def test_packed_bodies_are_refused_before_they_swell(serve: Serve, encodin
     packed = pack(json.dumps({"hash": "x"}).encode())  # type: ignore[operator]
     assert (await served.post("/api/status", packed, **{"Content-Encoding": encoding}))[0] == 415
     assert [one async for one in served.front.storage.list("uploads/")] == []
+
+
+async def test_a_page_is_kept_once_by_whatever_path_it_is_asked_for(served: Served) -> None:
+    for path in ("/static/app.js", "/static/./app.js", "/static/x/../app.js", "/static/view/../app.js"):
+        _, status = await _status(served, path)
+        assert status == (200 if path == "/static/app.js" else 404), path
+    for path in ("/static/a%00b", "/static/" + "x" * 4_000, "/static/view", "/static/%80"):
+        body, status = await _status(served, path)
+        assert (status, json.loads(body)["code"]) == (404, "not-found"), path
+
+
+async def _status(served: Served, path: str) -> tuple[bytes, int]:
+    """Ask for a path just as it is written."""
+    async with served.http.get(URL(served.url + path, encoded=True)) as answer:
+        return await answer.read(), answer.status
+
+
+async def test_options_too_long_to_be_meant_are_refused_before_they_are_looked_at(served: Served) -> None:
+    _, stored = await served.upload()
+    wish = {"type": "segmentation", "file": stored["uploadedName"]}
+    status, problem = await served.post("/api/v1/jobs", {**wish, "options": {"channels": [0] * 100_000}})
+    assert (status, problem["code"]) == (400, "invalid-option")
+    assert "long" in problem["detail"]
 
 
 async def test_a_batch_is_read_no_further_than_it_can_be_long(serve: Serve) -> None:
