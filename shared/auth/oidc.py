@@ -9,16 +9,21 @@ import time
 from typing import Any
 
 import jwt
+import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from shared.auth.principal import Principal, Scope
 from shared.auth.settings import OidcSettings
 from shared.errors import InvalidInput, Retry
 
+log = structlog.get_logger(__name__)
+
 #: Asymmetric ones only: a provider's public key must never do as a shared secret.
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 #: s after which the keys are read again, and before which an unknown key id does not make them so.
 _OLD, _YOUNG = 3600.0, 10.0
+#: s for which they do where the provider is away, and for which nobody asks it again then.
+_OLDEST, _PAUSE = 86_400.0, 5.0
 _CLOCK_SKEW = 30
 
 
@@ -29,7 +34,7 @@ class Oidc:
         """Trust a provider."""
         self._settings = settings
         self._keys: dict[str, Any] = {}
-        self._read_at = float("-inf")
+        self._read_at = self._failed_at = float("-inf")
         self._reading = asyncio.Lock()
 
     async def verify(self, token: str) -> Principal:
@@ -39,6 +44,8 @@ class Oidc:
             InvalidInput: with the code ``unauthorized``: the token is not valid here.
             Retry: the provider's keys cannot be read.
         """
+        if not token.isascii():
+            raise InvalidInput("The bearer token is none: it has letters that no token has.", code="unauthorized")
         try:
             header = jwt.get_unverified_header(token)
             key = await self._key(str(header.get("kid", "")))
@@ -58,18 +65,26 @@ class Oidc:
         )
 
     async def _key(self, key_id: str) -> Any:
-        age = time.monotonic() - self._read_at
-        if age > _OLD or (key_id not in self._keys and age > _YOUNG):
+        known = key_id in self._keys
+        if self._age() > (_OLD if known else _YOUNG):
             async with self._reading:
-                if time.monotonic() - self._read_at > _YOUNG:
+                if self._age() > _YOUNG:
                     await self._read()
-        if key_id in self._keys:
+        if key_id in self._keys and self._age() < _OLDEST:
             return self._keys[key_id]
+        if self._failed_at > self._read_at:
+            raise Retry("The keys of the sign-in provider cannot be read right now.", after=_PAUSE)
         raise InvalidInput(
             "The bearer token is signed with a key that its provider does not name.", code="unauthorized"
         )
 
+    def _age(self) -> float:
+        return time.monotonic() - self._read_at
+
     async def _read(self) -> None:
+        """Read the keys; nobody waits for a provider that was away just now."""
+        if time.monotonic() - self._failed_at < _PAUSE:
+            return
         url = self._settings.jwks_url
         try:
             async with ClientSession(timeout=ClientTimeout(total=5)) as http:
@@ -77,8 +92,10 @@ class Oidc:
                     url = str((await _json(http, self._discovery()))["jwks_uri"])
                 found = await _json(http, url)
             keys = jwt.PyJWKSet.from_dict(found).keys
-        except (ClientError, TimeoutError, ValueError, KeyError, jwt.PyJWTError) as error:
-            raise Retry("The keys of the sign-in provider cannot be read right now.", after=5) from error
+        except (ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
+            self._failed_at = time.monotonic()
+            log.warning("sign-in-keys-not-read", error=str(error) or type(error).__name__)
+            return
         self._keys = {str(key.key_id or ""): key for key in keys}
         self._read_at = time.monotonic()
 
