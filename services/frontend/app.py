@@ -74,7 +74,8 @@ def make_app(front: Frontend) -> web.Application:
         _add(app, method, path, handler)
     add_routes(app, ROUTES)
     sharing = Sharing(front.store, front.storage)
-    tus = Tus(open_partials(front.storage), front.settings.uploads, _owner, sharing.settle, front.uploads.turn)
+    uploads = front.settings.uploads
+    tus = Tus(open_partials(front.storage), uploads, _owner, sharing.settle, front.uploads.turn, front.gate.spend)
     app.add_routes(tus.routes())
     pages.add_pages(app)
     app.router.add_get("/results/{root}/{rest:.+}", objects.result)

@@ -67,7 +67,7 @@ class QuotaSettings(Group):
     requests: float = Field(0.0, ge=0)
     """Requests/s of one owner to one frontend process, averaged over ten seconds."""
     upload_bytes: int = Field(0, ge=0)
-    """Bytes that one owner may upload in an hour, over all frontends."""
+    """Bytes that one owner may upload in an hour, over all frontends; a file joined from parts counts beside them."""
 
 
 class WebhookSettings(Group):

@@ -46,6 +46,7 @@ class Tus:
         owner: Callable[[web.Request], str],
         settle: Callable[[Stored, str, str], Awaitable[None]],
         turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+        spend: Callable[[str, int], Awaitable[None]] | None = None,
         *,
         life: float = 86_400.0,
         clock: Callable[[], float] = time.time,
@@ -58,6 +59,7 @@ class Tus:
             owner: tells whose a request is; one owner's uploads do not exist for others.
             settle: is told of each new file, with its name and its owner.
             turn: is entered while bytes are received; raises ``Retry`` where too many are.
+            spend: counts bytes of an owner's that a request does not bring; raises ``Retry`` where they are too many.
             life: s after its last byte in which an unfinished upload can be resumed.
             clock: Unix time in s.
         """
@@ -66,6 +68,7 @@ class Tus:
         self._owner = owner
         self._settle = settle
         self._turn = turn
+        self._spend = spend
         self._life = life
         self._clock = clock
 
@@ -151,6 +154,8 @@ class Tus:
                 raise InvalidInput(f"The upload {part.id} is no complete partial upload: it cannot be joined.")
         length = sum(part.length for part in parts)
         self._refuse_large(length)
+        if self._spend is not None:
+            await self._spend(owner, length)  # stored once more, and as often as somebody says
         whole = self._new(request, length, parts=ids)
         await self._partials.join(parts, whole)
         progress = Progress(length, self._clock())

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
 from typing import Any
 
-import jwt
 import pytest
-from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.frontend.app import make_app
 from services.frontend.auth import is_open
@@ -307,39 +302,6 @@ async def test_a_revoked_key_ends_its_cookies(serve: Serve, monkeypatch: pytest.
     assert (await served.get("/api/v1/me", **_as(key)))[0] == 401
 
 
-# -- tokens of a provider --
-
-
-async def test_tokens_of_a_provider(serve: Serve, aiohttp_server: Any) -> None:
-    private = ec.generate_private_key(ec.SECP256R1())
-    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(private.public_key()))
-
-    async def jwks(_request: web.Request) -> web.Response:
-        return web.json_response({"keys": [{**public, "kid": "one", "alg": "ES256", "use": "sig"}]})
-
-    async def discovery(_request: web.Request) -> web.Response:
-        return web.json_response({"jwks_uri": f"{issuer}/keys"})
-
-    app = web.Application()
-    app.add_routes([web.get("/keys", jwks), web.get("/.well-known/openid-configuration", discovery)])
-    issuer = str((await aiohttp_server(app)).make_url("/")).rstrip("/")
-    served = await serve(auth={"anonymous": "off", "oidc": {"issuer": issuer, "audience": "kiosk"}})
-
-    def token(key: Any = private, **claims: Any) -> dict[str, str]:
-        said = {"iss": issuer, "aud": "kiosk", "sub": "ann", "exp": time.time() + 60, **claims}
-        return _as(jwt.encode(said, key, algorithm="ES256", headers={"kid": "one"}))
-
-    status, me = await served.get("/api/v1/me", **token())
-    assert status == 200
-    assert me["owner"].startswith("oidc:")
-    assert (await served.get("/api/v1/me", **token(sub="bob")))[1]["owner"] != me["owner"]
-    other = ec.generate_private_key(ec.SECP256R1())
-    wrong = [token(aud="else"), token(iss="https://evil.example"), token(exp=time.time() - 60), token(other)]
-    wrong.append(_as(jwt.encode({"iss": issuer, "aud": "kiosk", "sub": "a", "exp": 9e9}, "x" * 32, algorithm="HS256")))
-    for headers in wrong:
-        assert (await served.get("/api/v1/me", **headers))[0] == 401
-
-
 # -- quotas --
 
 
@@ -369,6 +331,25 @@ async def test_bytes_are_limited(serve: Serve) -> None:
     status, answer = await served.upload("large.tif", TIFF * 4)
     assert (status, answer["code"]) == (429, "too-many-bytes")
     assert (await served.upload())[0] == 200
+
+
+async def test_bytes_that_are_joined_count_as_those_that_are_sent(serve: Serve) -> None:
+    served = await serve(quotas={"upload_bytes": 2000})
+    tus = {"Tus-Resumable": "1.0.0"}
+
+    async def create(**headers: str) -> tuple[int, str]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with served.http.post(f"{served.url}/api/v1/uploads", data=b"", headers={**tus, **named}) as answer:
+            return answer.status, answer.headers.get("Location", "")
+
+    status, part = await create(Upload_Concat="partial", Upload_Length=str(len(TIFF)))
+    assert status == 201
+    patch = {**tus, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    async with served.http.patch(served.url + part, data=TIFF, headers=patch) as answer:
+        assert answer.status == 204
+    assert (await create(Upload_Concat=f"final;{part} {part}"))[0] == 201
+    assert (await create(Upload_Concat=f"final;{part} {part} {part}"))[0] == 429
+    assert len([one async for one in served.front.storage.list("uploads/")]) == 1
 
 
 async def test_size_and_number_of_uploads_are_limited(serve: Serve) -> None:
