@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -41,8 +41,8 @@ class Estimates:
 
     def learn(self, kind: str, total_time: str | None) -> None:
         """Take note of how long a job took (s, as its hash says)."""
-        with contextlib.suppress(ValueError, TypeError):
-            took = float(total_time or "none")
+        took = _seconds_of(total_time)
+        if took is not None:
             self._seconds[kind] = (1 - _NEW) * self._seconds.get(kind, took) + _NEW * took
 
     def left(self, kind: str, progress: int) -> float | None:
@@ -80,9 +80,8 @@ class Estimates:
                 self._asked.clear()
             self._asked[kind, owner] = now
             ids = [job_id for job_id, _ in await self._store.owned(owner, count=_PAST) if type_of(job_id) == kind]
-            took = [float(text) for (text,) in await self._store.fields_of_many([(one, ("total_time",)) for one in ids])
-                    if text and text.replace(".", "", 1).isdecimal()]  # fmt: skip
-            if took:
+            told = await self._store.fields_of_many([(one, ("total_time",)) for one in ids])
+            if took := [seconds for (text,) in told if (seconds := _seconds_of(text)) is not None]:
                 self._seconds.setdefault(kind, statistics.median(took))
 
     async def _queues_of(self, kinds: set[str]) -> dict[str, QueueState]:
@@ -92,3 +91,12 @@ class Estimates:
             queues = dict(await self._store.queues(sorted(kinds | queues.keys())))
             self._queues = (now, queues)
         return queues
+
+
+def _seconds_of(text: str | None) -> float | None:
+    """Return a time (s) as a job's hash tells it; None where it is none."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if seconds >= 0 and math.isfinite(seconds) else None

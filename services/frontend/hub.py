@@ -21,7 +21,7 @@ from shared.costs import USE
 from shared.errors import KioskError
 from shared.jobs import JobStore, Notifications
 from shared.jobs.keys import JOB
-from shared.jobs.model import type_of
+from shared.jobs.model import percent, type_of
 from shared.jobs.states import DONE, FINAL, NEW, WORKING
 
 log = structlog.get_logger(__name__)
@@ -233,7 +233,7 @@ class Hub:
         if snapshot is not None and before is not None and snapshot["status"] == NEW:
             snapshot |= {name: before[name] for name in _ESTIMATES if name in before}
         elif snapshot is not None and snapshot["status"] in WORKING:
-            left = self._estimates.left(type_of(watched.job_id), int(snapshot.get("progress", "0")))
+            left = self._estimates.left(type_of(watched.job_id), percent(snapshot))
             snapshot |= {} if left is None else {"eta": f"{left:.0f}"}
         if watched.read and snapshot == before:
             return

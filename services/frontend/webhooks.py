@@ -33,6 +33,7 @@ from shared.errors import InvalidInput, KioskError
 from shared.jobs import JobStore
 from shared.jobs.base import errors_by_meaning
 from shared.jobs.keys import WEBHOOKS
+from shared.jobs.model import percent
 from shared.jobs.states import NEW, WORKING
 
 log = structlog.get_logger(__name__)
@@ -142,10 +143,14 @@ class Webhooks:
             (url,) = await self._store.get_fields(job_id, ["webhook"])
             if url:
                 await self._call_at_changes(job_id, url)
-            await self._store.redis.zrem(self._name, job_id)
+            await self._forget(job_id)
         except KioskError as error:
             # It stays in Redis: whoever looks next takes it up again.
             log.warning("webhook-delayed", job=job_id, error=str(error))
+
+    @errors_by_meaning
+    async def _forget(self, job_id: str) -> None:
+        await self._store.redis.zrem(self._name, job_id)
 
     async def _call_at_changes(self, job_id: str, url: str) -> None:
         told = ""
@@ -217,7 +222,7 @@ def _worth_telling(snapshot: Snapshot | None) -> str:
         return ""
     if is_final(snapshot):
         return snapshot["status"]
-    tenth = int(snapshot.get("progress", "0")) // 10 * 10
+    tenth = percent(snapshot) // 10 * 10
     return "started" if snapshot["status"] in WORKING and tenth == 0 else f"progress {tenth}"
 
 

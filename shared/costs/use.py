@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
@@ -29,6 +30,8 @@ class Use:
         try:
             numbers = [float(str(value or 0)) for value in values]
         except ValueError:
+            return None
+        if not all(map(math.isfinite, numbers)):
             return None
         return cls(*numbers) if any(value is not None for value in values) else None
 

@@ -41,6 +41,12 @@ def type_of(job_id: str) -> str:
     return job_id.partition(":")[0]
 
 
+def percent(fields: Mapping[str, str]) -> int:
+    """Return how far a job has come, as its hash tells it, 0 to 100; 0 where that is no number."""
+    text = fields.get("progress", "")
+    return min(100, int(text)) if text.isdecimal() and len(text) <= 3 else 0
+
+
 def is_writable(*texts: object) -> bool:
     """Tell whether these are texts that Redis can keep: UTF-8, or bytes that were read as text all the same."""
     try:

@@ -23,6 +23,7 @@ from services.frontend.v1.routing import answer
 from services.frontend.v1.views import cost_of
 from shared.errors import InvalidInput, NotFound
 from shared.jobs import Job
+from shared.jobs.model import percent
 from shared.jobs.states import FINAL
 
 log = structlog.get_logger(__name__)
@@ -129,7 +130,7 @@ async def _found(request: web.Request, entries: list[NewBatchFile]) -> list[Foun
 
 def _view(request: web.Request, batch: str, jobs: list[Job]) -> BatchView:
     counts = Counter(job.status for job in jobs)
-    progress = sum(100 if job.final else int(job.fields.get("progress", "0")) for job in jobs) / len(jobs)
+    progress = sum(100 if job.final else percent(job.fields) for job in jobs) / len(jobs)
     return BatchView(
         id=batch,
         total=len(jobs),

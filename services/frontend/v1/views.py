@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from services.frontend.v1.models import Cost, JobEvent, JobView, Links
 from shared.costs import Rates, Use, total
 from shared.jobs import Job
+from shared.jobs.model import percent
 from shared.jobs.states import DONE
 
 _STAGES = ("download", "preprocess", "prediction", "postprocess", "upload", "total")
@@ -21,7 +22,7 @@ def job_view(job: Job, rates: Rates | None, position: int | None = None) -> JobV
         id=job.id,
         type=job.type,
         status=fields["status"],
-        progress=int(fields.get("progress", "0")),
+        progress=percent(fields),
         name=fields.get("original_name", ""),
         file=fields.get("input_file_name", ""),
         options=json.loads(fields.get("options") or "{}"),
@@ -73,7 +74,7 @@ def job_event(job_id: str, fields: Mapping[str, str], rates: Rates | None) -> Jo
     return JobEvent(
         id=job_id,
         status=fields["status"],
-        progress=int(fields.get("progress", "0")),
+        progress=percent(fields),
         position=int(position) if position else None,
         eta=float(eta) if eta else None,
         updated_at=fields.get("updated_at", ""),
@@ -116,4 +117,4 @@ def _seconds(fields: Mapping[str, str]) -> dict[str, float | list[float]]:
 
 
 def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+    return int(text) if text and text.isdecimal() else None

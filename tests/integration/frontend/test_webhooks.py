@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.frontend import webhooks
 from services.frontend.webhooks import Webhooks, signature
@@ -99,6 +100,24 @@ async def test_another_frontend_takes_over(serve: Serve, aiohttp_server: Any) ->
     assert json.loads((await receiver.calls.get())[1])["event"] == "done"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_while_redis_is_away_a_job_stays_noted_for_whoever_looks_next(
+    serve: Serve, aiohttp_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise RedisConnectionError
+
+    receiver, url = await _receiver(aiohttp_server)
+    served = await serve(**ON)
+    await _ordered(served, url)
+    monkeypatch.setattr(served.store.redis, "zrem", away)
+    (claimed,) = await served.worker.claim()
+    await served.worker.complete(claimed)
+    while json.loads((await receiver.calls.get())[1])["event"] != "done":
+        pass
+    await asyncio.gather(*served.front.webhooks._following.values())
+    assert await served.store.redis.zcard(served.store.prefix + "webhooks") == 1
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,8 @@ def test_uses_are_told_as_they_are_read() -> None:
     assert Use.of({"gpu_seconds": "much"}) is None
     assert total([use, None, use]) == Use(3.0, 0.5, 2e6, 34)
     assert total([]) == Use()
+
+
+@pytest.mark.parametrize("told", ["nan", "inf", "soon"])
+def test_what_is_no_number_tells_nothing(told: str) -> None:
+    assert Use.of({"gpu_seconds": "1", "cpu_seconds": told}) is None

@@ -70,3 +70,11 @@ def test_the_last_jobs_count_most() -> None:
     assert estimates.left("x", 0) == pytest.approx(12)
     assert estimates.left("x", 75) == pytest.approx(3)
     assert estimates.left("x", 100) == 0
+
+
+@pytest.mark.parametrize("told", ["nan", "inf", "-1", "", "soon", None])
+def test_what_is_no_time_teaches_nothing(told: str | None) -> None:
+    estimates = Estimates(cast("Any", Store(_queue(1, 0, 1))))
+    estimates.learn("x", "10")
+    estimates.learn("x", told)
+    assert estimates.left("x", 50) == 5

@@ -70,3 +70,30 @@ async def _waits(beats: int) -> list[float]:
             times.append(clock())
     await ended(*tasks)
     return [after - before for before, after in pairwise(times)]
+
+
+class Damaged:
+    """A store in which a hash holds what no script would have written."""
+
+    async def fields_of_many(self, asked: list[Any]) -> list[Any]:
+        found = {"status": "predicting", "owner": "ann", "progress": "half", "total_time": "nan"}
+        return [[found.get(name) for name in names] for _, names in asked]
+
+    get_many = fields_of_many
+
+    async def owned(self, _owner: str, count: int) -> list[Any]:
+        return []
+
+
+def test_a_damaged_job_ends_no_stream(runner: asyncio.Runner) -> None:
+    async def changes() -> list[Any]:
+        hub = Hub(cast("JobStore", Damaged()), None, reconcile=1.0)
+        hub._estimates.learn("segmentation", "10")
+        task = asyncio.create_task(hub.run())
+        async with hub.subscribe(["segmentation:1"]) as subscription:
+            told = list((await subscription.changes()).values())
+        await ended(task)
+        return told
+
+    ((told),) = runner.run(changes())
+    assert (told["progress"], told["eta"]) == ("half", "10")
