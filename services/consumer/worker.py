@@ -159,6 +159,8 @@ class Worker:
                 self._claimable.set()
                 await asyncio.wait({claiming}, timeout=2 * COMMAND_TIMEOUT)
                 await ended(claiming)
+                with contextlib.suppress(Retry):  # then another finds the work at its reconcile period
+                    await self._store.unpark(self.name, self._types)
                 # The keepers outlive the claiming: leases are renewed and results written while jobs finish.
                 await self._stop(grace)
                 await ended(*keepers)

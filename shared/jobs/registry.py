@@ -27,6 +27,11 @@ class Registry(StoreBase):
         await self._run("leave", self._now(), worker, *types)
 
     @errors_by_meaning
+    async def unpark(self, worker: str, types: Sequence[str]) -> None:
+        """Let a worker that will claim no more be woken no more; another is, if work waits."""
+        await self._run("unpark", self._now(), worker, *types)
+
+    @errors_by_meaning
     async def held(self, worker: str) -> set[str]:
         """Return the ids of the jobs that a worker holds."""
         return set(await self.redis.smembers(self.prefix + keys.HELD + worker))

@@ -1,12 +1,15 @@
 -- Claims up to n jobs for a worker: owners in turn, each owner's jobs by priority and order. O(log n) for each job.
--- Raises each job's attempt: the fencing token. Parks the worker if there was nothing.
+-- Raises each job's attempt: the fencing token. Parks the worker if it has room for more; else what is left wakes another.
 -- ARGV: now, worker, n, lease in ms, types...
 -- Returns {next due in ms or -1, retiring 0/1, id, fields, id, fields, ...}
 -- With: queue
 local worker, wanted, deadline = ARGV[2], tonumber(ARGV[3]), NOW + tonumber(ARGV[4])
 local types = {unpack(ARGV, 5)}
 for _, kind in ipairs(types) do call('ZREM', P .. 'idle:' .. kind, worker) end
-if call('SISMEMBER', P .. 'retiring', worker) == 1 then return {-1, 1} end
+if call('SISMEMBER', P .. 'retiring', worker) == 1 then
+  for _, kind in ipairs(types) do pass_on(kind) end
+  return {-1, 1}
+end
 
 -- Takes ids with their scores from the queue of a type: one of the owner whose turn it is, or up to n where there is
 -- one owner only. Also returns whether there may be more.
@@ -77,5 +80,7 @@ if wanted > 0 then
       if reply[1] < 0 or left < reply[1] then reply[1] = left end
     end
   end
+else
+  for _, kind in ipairs(types) do pass_on(kind) end
 end
 return reply

@@ -228,6 +228,33 @@ async def test_what_a_stopped_worker_hands_back_runs_elsewhere_at_once(
     assert (job.fields["updated_by"], job.fields["losses"], job.attempt) == ("w2", "0", 2)
 
 
+async def test_a_worker_that_stops_is_woken_no_more(store: JobStore, notifications: Notifications) -> None:
+    """Parked beside the job that it still finishes, it would be woken for work that it never takes."""
+    started, finish, stop, idle = asyncio.Event(), asyncio.Event(), asyncio.Event(), f"{store.prefix}idle:{TYPE}"
+
+    async def slow(_job: Job) -> Done:
+        started.set()
+        await finish.wait()
+        return Done()
+
+    waits = {"slots": 2, "lease": 600, "renew": 600, "reconcile": 600}  # only an event can bring work in time
+    await submit(store)
+    leaving = Worker("stopping", store, notifications, [TYPE], slow, Capacity(**waits))  # type: ignore[arg-type]
+    task = asyncio.create_task(leaving.run(stop, grace=600))
+    await started.wait()
+    async with asyncio.timeout(60), working(store, notifications, done, name="other", **waits):
+        while await store.redis.zcard(idle) < 2:
+            await asyncio.sleep(0)
+        await store.redis.set(f"{store.prefix}wake:stopping", "x")
+        while await store.redis.zrange(idle, -1, -1) != ["stopping"]:  # of those parked the next to be woken
+            await asyncio.sleep(0)
+        stop.set()
+        (job_id,) = await submit(store)
+        assert (await until(store, notifications, job_id)).fields["updated_by"] == "other"
+        finish.set()
+        await task
+
+
 async def test_stopping_lets_jobs_finish_within_the_grace(store: JobStore, notifications: Notifications) -> None:
     started, finish = asyncio.Event(), asyncio.Event()
 

@@ -17,6 +17,11 @@ local function wake(kind, n)
   end
 end
 
+-- One that was woken and can take no more wakes another, if work waits: a wake-up ends only with an empty queue.
+local function pass_on(kind)
+  if call('EXISTS', P .. 'queue:' .. kind) == 1 then wake(kind, 1) end
+end
+
 -- Order within an owner's queue: priority first, then the running number; at the front: a negative number.
 -- 2^45 numbers and 201 priorities fit in the 53 bits of a score.
 local function place(priority, order) return -priority * 35184372088832 + order end
