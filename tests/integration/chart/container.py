@@ -33,11 +33,12 @@ class Container:
     folder: Path
     places: Mapping[str, str]
     extra: Mapping[str, str] = field(default_factory=dict)
+    pod: str = ""
 
     def __post_init__(self) -> None:
         """Choose the ports."""
-        self.ports = {port["containerPort"]: free_port() for port in self.manifest["ports"]}
-        self.names = {port["name"]: port["containerPort"] for port in self.manifest["ports"]}
+        self.ports = {port["containerPort"]: free_port() for port in self.manifest.get("ports", [])}
+        self.names = {port["name"]: port["containerPort"] for port in self.manifest.get("ports", [])}
         self.process: subprocess.Popen[bytes] | None = None
         self.log = self.folder / f"{self.manifest['name']}.log"
 
@@ -48,12 +49,12 @@ class Container:
             source = each.get("valueFrom", {})
             value = each.get("value", self.places.get(source.get("secretKeyRef", {}).get("key", ""), ""))
             if source.get("fieldRef"):
-                value = f"{self.manifest['name']}-0"
+                value = self.pod or f"{self.manifest['name']}-0"
             for name, earlier in found.items():
                 value = value.replace(f"$({name})", earlier)
             found[each["name"]] = self._local(value)
         for name in ("KIOSK_PORT", "KIOSK_HEALTH__PORT"):
-            if name in found:
+            if name in found and self.ports:
                 found[name] = str(self.ports[int(found[name])])
         return found
 
@@ -63,8 +64,9 @@ class Container:
         return value
 
     def start(self) -> Container:
-        """Start it with the arguments of the manifest; the image's entry point is Python."""
-        arguments = [self._local(self._ported(each)) for each in self.manifest["args"]]
+        """Start it with the arguments of the manifest; the image's entry point, or its command's word, is Python."""
+        words = self.manifest["args"] if "args" in self.manifest else self.manifest["command"][1:]
+        arguments = [self._local(self._ported(each)) for each in words]
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("KIOSK_", "PYTEST", "COV"))}
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(

@@ -20,6 +20,7 @@ import yaml
 
 from shared.jobs import JobStore, JobType, NewJob, open_store
 from shared.jobs.model import new_id
+from tests.fixtures.frontend import TIFF, Served
 from tests.fixtures.helm import CHART, pod_specs, run_helm, template, tools
 from tests.fixtures.kubernetes import ControlPlane, control_plane_scripts
 from tests.fixtures.redis import RedisServer
@@ -219,6 +220,48 @@ async def test_the_charts_rights_are_enough_to_scale(
         assert cluster.get(namespace, "deployment", deployment)["spec"]["replicas"] == 3
         assert "Refused" not in container.said()
         assert "403" not in container.said()
+
+
+async def test_the_benchmark_runs_when_it_is_scaled_up(
+    cluster: Cluster, namespace: str, working: Served, tmp_path: Path
+) -> None:
+    """Scaled from 0 to 1 it has a pod, whose own container does the jobs; scaled down again, the pod goes."""
+    wanted = ("--set", "console.benchmark.file=cells.tif", "--set", "console.benchmark.count=3")
+    await asyncio.to_thread(cluster.helm, "install", "kiosk", str(CHART), "-n", namespace, "--values", KIND, *wanted)
+    await working.front.storage.put("uploads/cells.tif", TIFF)
+    assert _benchmark_pods(cluster, namespace) == []
+
+    await asyncio.to_thread(_scale_benchmark, cluster, namespace, 1)
+    async with asyncio.timeout(60):
+        while not (pods := await asyncio.to_thread(_benchmark_pods, cluster, namespace)):
+            pass
+    places = {
+        f"http://{NAME}-frontend.{namespace}.svc:80": working.url,
+        "file:///data": (tmp_path / "storage").as_uri(),
+        "/tmp/benchmark": str(tmp_path / "benchmark"),
+    }
+    container = Container(pods[0]["spec"]["containers"][0], tmp_path, places, pod=pods[0]["metadata"]["name"]).start()
+    try:
+        done = tmp_path / "storage" / "benchmarks" / "done" / container.pod
+        await _until(done.exists, container)
+        result = json.loads((tmp_path / "storage" / done.read_text()).read_text())
+        assert [(job["input_file"], job["status"]) for job in result["job_data"]] == [("cells.tif", "done")] * 3
+        await asyncio.to_thread(_scale_benchmark, cluster, namespace, 0)
+        await _until(lambda: not _benchmark_pods(cluster, namespace), container)
+    finally:
+        code = await container.stop()
+    assert code == 0, container.said()
+
+
+def _scale_benchmark(cluster: Cluster, namespace: str, replicas: int) -> None:
+    cluster.kubectl("-n", namespace, "scale", f"deployment/{NAME}-benchmark", f"--replicas={replicas}")
+
+
+def _benchmark_pods(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+    """Those that run."""
+    words = ("get", "pods", "-l", "cellkiosk/part=benchmark", "--field-selector=status.phase=Running", "-o", "json")
+    pods: list[dict[str, Any]] = json.loads(cluster.kubectl("-n", namespace, *words))["items"]
+    return pods
 
 
 async def _submit(store: JobStore, count: int) -> None:
