@@ -110,7 +110,7 @@ local function check(id)
     if repair then
       leave_queue(id, kind, f[2] or 'anonymous')
       call('ZREM', P .. 'leases:' .. kind, id)
-      set_aside(id, kind)
+      if answer.ok == 'hash' and not FINAL[f[1] or ''] then condemn(id, kind) else set_aside(id, kind) end
     end
     return
   end

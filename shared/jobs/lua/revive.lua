@@ -3,6 +3,8 @@
 -- Returns the new id; '' if the old one does not exist, has not failed, is a part of another, or is being forgotten.
 -- With: queue, uploads
 local old, id = ARGV[2], ARGV[3]
+local already = fields_of(id, 'status', 'revived_from')  -- a call that is sent again, its first answer was lost
+if already[1] then return already[2] == old and id or '' end
 local all = call('HGETALL', job_key(old))
 local f, fields = {}, {}
 for i = 1, #all, 2 do f[all[i]] = all[i + 1] end

@@ -14,10 +14,7 @@ if call('EXISTS', children) == 1 then return -2 end
 local n_facts = tonumber(ARGV[5])
 local at = 6 + 2 * n_facts
 local total = tonumber(ARGV[at])
-write_facts(id, {'total_jobs', tostring(total), unpack(ARGV, 6, at - 1)}, 'found_by_split')
-call('SET', P .. 'open:' .. id, total)
-leave_lease(id, type_of(id), worker)
-move(id, f[1], 'waiting', worker, 'progress', '0')
+local facts, hashes = {'total_jobs', tostring(total), unpack(ARGV, 6, at - 1)}, {}
 local hex = string.match(id, ':(.+)$')
 at = at + 1
 for number = 1, total do
@@ -26,10 +23,17 @@ for number = 1, total do
   local fields = {'type', kind, 'owner', f[4], 'priority', f[5], 'max_attempts', f[6] or '3', 'parent', id, 'part', tostring(number),
     'created_at', stamp(), 'created_ms', NOW, 'updated_at', stamp(), 'updated_by', worker, 'status', 'new', 'progress', '0', 'attempt', '0',
     'losses', '0', unpack(ARGV, at + 2, at + 1 + 2 * n)}
-  call('HSET', job_key(child), unpack(fields))
-  call('RPUSH', children, child)
+  add(hashes, child, fields)
   gather(child, kind, f[4], tonumber(f[5]) or 0)
   at = at + 2 + 2 * n
 end
-enqueue_gathered()
+enqueue_gathered()  -- first, as in submit: where a queue is of a wrong kind, the job is still to be split
+for i = 1, #hashes, 2 do
+  call('HSET', job_key(hashes[i]), unpack(hashes[i + 1]))
+  call('RPUSH', children, hashes[i])
+end
+write_facts(id, facts, 'found_by_split')
+call('SET', P .. 'open:' .. id, total)
+leave_lease(id, type_of(id), worker)
+move(id, f[1], 'waiting', worker, 'progress', '0')
 return total

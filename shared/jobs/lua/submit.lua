@@ -4,9 +4,17 @@
 -- Returns for each job: id, 1 if created now or 0 if its key was known. Error GONE if an object is being deleted.
 -- With: queue, uploads
 local reply, owned, object = {}, {}, {}
+-- What makes a job known is written last: where a key is of a wrong kind, Redis ends the script there, and a submission
+-- that comes again must not pass for one that was accepted.
+local hashes, named = {}, {}
+
+local function name_of(owner, key) return P .. 'idempotency:' .. owner .. ':' .. key end
 
 local function known_as(id, owner, key)
-  return (key ~= '' and call('GET', P .. 'idempotency:' .. owner .. ':' .. key)) or (call('EXISTS', job_key(id)) == 1 and id)
+  local name = key ~= '' and name_of(owner, key)
+  local of = name and (named[name] or call('GET', name))
+  if of and (named[name] or call('EXISTS', job_key(of)) == 1) then return of end
+  return (hashes[id] or call('EXISTS', job_key(id)) == 1) and id
 end
 
 -- First look, then write: a file that is being deleted refuses them all.
@@ -40,7 +48,7 @@ local function submit(at)
     'losses', '0', unpack(ARGV, after_uses + 1, after - 1)}
   if retention ~= '' then add(fields, 'retention', retention) end
   if key ~= '' then
-    call('SET', P .. 'idempotency:' .. owner .. ':' .. key, id)
+    named[name_of(owner, key)] = id
     add(fields, 'idempotency_key', key)
   end
   if batch ~= '' then
@@ -54,7 +62,7 @@ local function submit(at)
     end
     add(fields, 'uses', cjson.encode({unpack(ARGV, first_use, after_uses - 1)}))
   end
-  call('HSET', job_key(id), unpack(fields))
+  hashes[id] = fields
   owned[owner] = owned[owner] or {}
   add(owned[owner], NOW, id)
   gather(id, kind, owner, tonumber(ARGV[at + 2]))
@@ -66,4 +74,6 @@ local at = 3
 for _ = 1, tonumber(ARGV[2]) do at = submit(at) end
 for owner, entries in pairs(owned) do in_parts('ZADD', P .. 'owned:' .. owner, entries) end
 enqueue_gathered()
+for name, id in pairs(named) do call('SET', name, id) end
+for id, fields in pairs(hashes) do call('HSET', job_key(id), unpack(fields)) end
 return reply

@@ -60,7 +60,7 @@ local function count_use(owner, facts)
   local key
   for i = 1, #facts, 2 do
     local number = USED[facts[i]] and tonumber(facts[i + 1])
-    if number then
+    if number and number >= 0 and number < 1e15 then  -- else it is none that can be added up
       if not key then
         key = P .. 'usage:' .. string.sub(stamp(), 1, 10)
         call('HINCRBY', key, 'jobs:' .. owner, 1)
@@ -109,14 +109,21 @@ local function bury(id, from, by, reason)
   set_aside(id, type_of(id))
 end
 
+-- Ends a job whose record is damaged, so that nobody waits for it.
+local function condemn(id, kind)
+  local f = fields_of(id, 'status', 'parent')
+  call('HSET', job_key(id), 'status', 'failed', 'reason', 'The record of this job was damaged.', 'finished_at', stamp(), 'failures', '')
+  if f[2] and not FINAL[f[1] or ''] then child_finished(f[2]) end
+  set_aside(id, kind)
+end
+
 -- After a loss: back to the front of the queue, or buried once the losses are used up.
 -- delay: ms until it may be claimed again. Returns 'requeued' or 'buried'.
 local function lose(id, from, by, text, delay)
   local key, kind = job_key(id), type_of(id)
   local losses = redis.pcall('HINCRBY', key, 'losses', 1)
   if type(losses) == 'table' then
-    call('HSET', key, 'status', 'failed', 'reason', 'The record of this job was damaged.')
-    set_aside(id, kind)
+    condemn(id, kind)
     return 'aside'
   end
   local f = fields_of(id, 'max_attempts', 'owner', 'priority', 'attempt')
