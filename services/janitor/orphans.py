@@ -14,6 +14,7 @@ from datetime import timedelta
 import structlog
 
 from services.janitor import metrics
+from services.janitor.rounds import Troubles
 from services.janitor.settings import OrphanSettings
 from shared.jobs import JobStore
 from shared.storage import Stat, Storage
@@ -38,15 +39,16 @@ class Orphans:
         """Look through the storage once, unless another janitor did so lately or is at it."""
         if not await self._store.take_turn(WORK, self._name, _TURN):
             return None
-        pause = 0.0
+        pause, troubles = 0.0, Troubles()
         try:
             async for batch in self.batches():
                 await self._store.take_turn(WORK, self._name, _TURN)
-                await self._remove(batch)
+                await self._remove(batch, troubles)
             await sweep_unfinished(self._storage, timedelta(seconds=self._settings.grace))
             pause = self._settings.period
         finally:
             await self._store.end_turn(WORK, self._name, pause)
+        troubles.tell()
         return None
 
     async def batches(self) -> AsyncIterator[list[str]]:
@@ -76,9 +78,10 @@ class Orphans:
         """Mark those of some objects that nobody wants, or only look which they are; return them in order."""
         return sorted(await self._store.doom(*names, grace=self._settings.grace, look=look))
 
-    async def _remove(self, names: list[str]) -> None:
+    async def _remove(self, names: list[str], troubles: Troubles) -> None:
         for name in await self.doomed(names):
-            if await self._storage.delete(name):
-                metrics.objects.labels("orphan").inc()
-                log.info("orphan-deleted", object=name)
-            await self._store.absolve(name)
+            with troubles.passed_over(name):
+                if await self._storage.delete(name):
+                    metrics.objects.labels("orphan").inc()
+                    log.info("orphan-deleted", object=name)
+                await self._store.absolve(name)

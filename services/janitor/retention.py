@@ -9,6 +9,7 @@ from __future__ import annotations
 import structlog
 
 from services.janitor import metrics
+from services.janitor.rounds import Troubles
 from shared.errors import NotFound
 from shared.jobs import JobStore
 from shared.storage import Storage
@@ -26,22 +27,35 @@ class Retention:
     def __init__(self, store: JobStore, storage: Storage, name: str, batch: int) -> None:
         """Forget jobs of a store, and their objects in a storage, ``batch`` at a time."""
         self._store, self._storage, self._name, self._batch = store, storage, name, batch
+        self._stuck: set[str] = set()  # whose objects could not be deleted
 
     async def round(self) -> float | None:
         """Forget what is due, unless another janitor is at it; return the seconds until the next is due."""
         if not await self._store.take_turn(WORK, self._name, TURN):
             return None
         try:
-            while True:
-                ids, due = await self._store.due(self._batch)
-                for job_id in ids:
-                    if not await self._store.take_turn(WORK, self._name, TURN):
-                        return None
-                    await self._forget(job_id)
-                if len(ids) < self._batch:
-                    return due
+            return await self._forget_due()
         finally:
             await self._store.end_turn(WORK, self._name)
+
+    async def _forget_due(self) -> float | None:
+        """Forget all that is due; what was stuck before comes last, though it was due first."""
+        troubles, tried = Troubles(), set[str]()
+        while True:
+            ids, due = await self._store.due(self._batch + len(self._stuck))
+            fresh = sorted((job_id for job_id in ids if job_id not in tried), key=self._stuck.__contains__)
+            for job_id in fresh:
+                if not await self._store.take_turn(WORK, self._name, TURN):
+                    return None
+                tried.add(job_id)
+                self._stuck.add(job_id)
+                with troubles.passed_over(job_id):
+                    await self._forget(job_id)
+                    self._stuck.discard(job_id)
+            if len(fresh) < self._batch:
+                self._stuck &= tried
+                troubles.tell()
+                return due
 
     async def _forget(self, job_id: str) -> None:
         objects = await self._store.release_objects(job_id)

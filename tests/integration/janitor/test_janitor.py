@@ -15,7 +15,7 @@ from services.janitor.preview import preview
 from services.janitor.retention import Retention
 from services.janitor.rounds import keep
 from services.janitor.settings import OrphanSettings, Settings
-from shared.errors import NotFound, Retry
+from shared.errors import Misconfigured, NotFound, Retry
 from shared.jobs import Held, JobStore, NewJob, Notifications, Watch
 from shared.jobs.keys import HINT_JANITOR
 from shared.jobs.model import new_id
@@ -316,3 +316,69 @@ async def test_a_dry_run_tells_everything_and_changes_nothing(
     assert sum("uploads/alone.tif: only" in sentence and alone in sentence for sentence in told) == 1
     assert sum("no job knows it" in sentence for sentence in told) == 2
     assert (await names(storage), await store.get(lost), await store.get(due)) == before
+
+
+async def test_trouble_of_every_kind_ends_a_round_and_never_the_keeper(store: JobStore) -> None:
+    """A bucket refuses to delete one object under a hold: that must not take the keeper of the leases down."""
+    troubles: list[Exception] = [
+        Misconfigured("The bucket refuses."),
+        NotFound("Gone."),
+        OSError("bad"),
+        Retry("Away."),
+    ]
+    all_happened = asyncio.Event()
+
+    async def troubled() -> float | None:
+        if troubles:
+            raise troubles.pop()
+        all_happened.set()
+        return None
+
+    watch = Watch()
+    keeper = asyncio.create_task(keep("test", troubled, watch, 60))
+    async with asyncio.timeout(10):
+        while not all_happened.is_set():
+            assert not keeper.done()
+            watch.set()
+            await asyncio.sleep(0)
+    keeper.cancel()
+
+
+def refusing(storage: Storage, *words: str) -> None:
+    """Let a storage refuse to delete objects whose names hold some words."""
+    delete = storage.delete
+
+    async def deleted(key: str) -> bool:
+        if any(word in key for word in words):
+            raise Misconfigured(f"The bucket refuses {key}.")
+        return await delete(key)
+
+    storage.delete = deleted  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("number", [1, 15])
+async def test_a_job_that_cannot_be_deleted_keeps_no_other_alive(
+    store: JobStore, storage: Storage, number: int
+) -> None:
+    stuck = [await finished(store, storage, retention=0) for _ in range(number)]
+    others = [await finished(store, storage, retention=0) for _ in range(5)]
+    refusing(storage, *(job_id.partition(":")[2] for job_id in stuck))
+    retention = Retention(store, storage, "j1", 10)
+    for _ in range(2):
+        with pytest.raises(Misconfigured, match="refuses"):
+            await retention.round()
+    assert await store.get_many(others) == [None] * 5
+    assert None not in await store.get_many(stuck)
+
+
+async def test_an_orphan_that_cannot_be_deleted_keeps_no_other(
+    store: JobStore, storage: Storage, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        await storage.put(f"uploads/{name}.tif", b"x")
+        aged(tmp_path, f"uploads/{name}.tif", 1000)
+    refusing(storage, "a.tif")
+    with pytest.raises(Misconfigured, match="refuses"):
+        await Orphans(store, storage, "j1", OrphanSettings(grace=60)).round()
+    assert await names(storage) == ["uploads/a.tif"]
+    assert await store.redis.smembers(f"{store.prefix}doomed") == {"uploads/a.tif"}
