@@ -61,16 +61,19 @@ def _redis(folder: Path) -> Iterator[RedisServer]:
 
 def throughput(bench: Bench, _server: RedisServer, options: argparse.Namespace) -> list[Row]:
     """No-op jobs/s with 1 and 4 worker processes, and what a job costs."""
+    return [each for workers in (1, 4) for each in _throughput(bench, workers, options)]
+
+
+def _throughput(bench: Bench, workers: int, options: argparse.Namespace, where: str = "") -> list[Row]:
+    of = {engine.name: _run(bench, engine, workers, options) for engine in ENGINES}
+    ours, unit = of.pop(OURS.name), f"{workers} worker{'s' if workers > 1 else ''}{where}"
+    assert ours is not None
     rows = []
-    for workers in (1, 4):
-        of = {engine.name: _run(bench, engine, workers, options) for engine in ENGINES}
-        ours, unit = of.pop(OURS.name), f"{workers} worker{'s' if workers > 1 else ''}"
-        assert ours is not None
-        for name, peer in of.items():
-            if peer is None:
-                continue
-            rows.append(row(f"no-op jobs, {unit}", "jobs/s", ours.rate, peer=name, peer_value=peer.rate, at_least=3))
-            rows += _costs(unit, name, ours, peer)
+    for name, peer in of.items():
+        if peer is None:
+            continue
+        rows.append(row(f"no-op jobs, {unit}", "jobs/s", ours.rate, peer=name, peer_value=peer.rate, at_least=3))
+        rows += _costs(unit, name, ours, peer)
     return rows
 
 
@@ -145,29 +148,30 @@ def memory(bench: Bench, _server: RedisServer, _options: argparse.Namespace) -> 
 
 
 def delay(bench: Bench, server: RedisServer, options: argparse.Namespace) -> list[Row]:
-    """The same behind a relay that adds 1 ms each way: no-op jobs/s of one worker, submitting, and submit to start."""
-    rows = []
+    """The same behind a relay that adds 1 ms each way: no-op jobs/s, submitting, and submit to start."""
+    where = ", 2 ms away"
     command = [sys.executable, "-m", "tests.fixtures.relay", str(server.port), str(DELAY)]
     relay = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert relay.stdout is not None
         far = Bench(server.url, bench.server_pid, f"redis://127.0.0.1:{int(relay.stdout.readline())}/0")
-        of = {engine.name: _run(far, engine, 1, options) for engine in ENGINES}
-        ours = of.pop(OURS.name)
-        assert ours is not None
-        for name, peer in of.items():
-            if peer is not None:
-                rate = {"peer": name, "peer_value": peer.rate}
-                rows.append(row("no-op jobs, 1 worker, 2 ms away", "jobs/s", ours.rate, **rate, at_least=3))  # type: ignore[arg-type]
-        rows += _submits(far, {"single": 500, "bulk": 10_000}, options.jobs, ", 2 ms away")
-        count = max(50, 200 * options.jobs // 100)
-        half = {engine.name: _ms(far.latencies(engine, count, 0.02), 0.5) for engine in (OURS, *PEERS[:1], BARE)}
-        for name in list(half)[1:]:
-            rows.append(row("submit to start, p50, 2 ms away", "ms", half[OURS.name], peer=name, peer_value=half[name]))
+        rows = [each for workers in (1, 4) for each in _throughput(far, workers, options, where)]
+        rows += _submits(far, {"single": 500, "bulk": 10_000}, options.jobs, where)
+        rows += _far_latencies(far, max(50, 200 * options.jobs // 100), where)
     finally:
         relay.terminate()
         relay.wait(10)
     return rows
+
+
+def _far_latencies(far: Bench, count: int, where: str) -> list[Row]:
+    of = {engine.name: far.latencies(engine, count, 0.02) for engine in (OURS, *PEERS[:1], BARE)}
+    ours = of.pop(OURS.name)
+    return [
+        row(f"submit to start, {name}{where}", "ms", _ms(ours, share), peer=peer, peer_value=_ms(times, share))
+        for peer, times in of.items()
+        for name, share in (("p50", 0.5), ("p99", 0.99))
+    ]
 
 
 def backlog(bench: Bench, server: RedisServer, options: argparse.Namespace) -> list[Row]:
