@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.engine_runs import ENGINES, Bench, Engine, Throughput
-from benchmarks.report import Row, row, tell
+from benchmarks.report import Row, keep, row, tell
 from shared.jobs import JobStore, NewJob, open_store
 from shared.jobs.model import new_id
 from tests.fixtures.redis import RedisServer
@@ -33,7 +33,7 @@ DELAY = 0.001  # s each way
 def main() -> None:
     """Run the parts that were asked for and tell their rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--jobs", type=int, default=100, help="percent of the usual number of jobs")
     parser.add_argument("--backlog", type=int, default=1_000_000)
     parser.add_argument("--only", default=",".join(PARTS))
@@ -46,8 +46,9 @@ def main() -> None:
             found = PARTS[part](bench, server, options)
             tell(found, [])
             rows += found
+            keep(rows, options.json)
     sys.stdout.write("\n")
-    tell(rows, ["--json", options.json] if options.json else [])
+    tell(rows, [])
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
 from benchmarks.imaging import seconds
-from benchmarks.report import Row, options, row, tell
+from benchmarks.report import Row, keep, options, row, tell
 from benchmarks.stack import Stack, cpu_of, family, model_busy_seconds, running_stack, watch_memory
 from services.consumer.dense import intensity_window
 from services.consumer.imaging.watershed import WatershedParams, watershed
@@ -52,11 +52,12 @@ DECODED = 2  # bytes per pixel of the images here
 
 def main() -> None:
     """Measure, print."""
-    tell(asyncio.run(measure(options(__doc__, SHORT, LONG).only)))
+    asked = options(__doc__, SHORT, LONG)
+    tell(asyncio.run(measure(asked.only, asked.json)), [])
 
 
-async def measure(wanted: Sequence[str]) -> list[Row]:
-    """Return the rows of some parts, in their order."""
+async def measure(wanted: Sequence[str], target: Path | None) -> list[Row]:
+    """Return the rows of some parts, in their order; those of each are in the target as soon as it is done."""
     image = cells(SIDE, SIDE)[0]
     parts: dict[str, Callable[[Stack], Awaitable[list[Row]]]] = {
         "standin": lambda stack: _throughput(stack, STANDIN, image, IMAGES),
@@ -73,6 +74,7 @@ async def measure(wanted: Sequence[str]) -> list[Row]:
         async with running_stack(Path(folder), STANDIN, BUNDLED, options=["--threads", "1"]) as stack:
             for part in wanted:
                 rows += await parts[part](stack)
+                keep(rows, target)
     return rows
 
 

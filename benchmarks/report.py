@@ -82,7 +82,12 @@ def tell(rows: Sequence[Row], arguments: Sequence[str] | None = None) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--json" in words:
-        target = Path(words[words.index("--json") + 1])
+        keep(rows, Path(words[words.index("--json") + 1]))
+
+
+def keep(rows: Sequence[Row], target: Path | None) -> None:
+    """Write the rows as JSON where a file is named; called after each part, so that a broken run keeps the others."""
+    if target is not None:
         target.write_text(json.dumps([asdict(each) for each in rows], indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
