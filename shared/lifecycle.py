@@ -58,7 +58,10 @@ class Process(Generic[S]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def check(self, name: str, check: Check) -> None:
-        """Add a readiness check: an async function that raises a `KioskError` when its part is not usable."""
+        """Add a readiness check: an async function that raises a `KioskError` when its part is not usable.
+
+        A service adds all of its checks without waiting in between: it counts as ready when those that it has pass.
+        """
         self._checks[name] = check
 
     def task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -73,9 +76,10 @@ class Process(Generic[S]):
         await ended(*self._tasks)
 
     async def readiness(self) -> dict[str, str]:
-        """Run all checks at once; return ``ok`` or a sentence for each."""
-        results = await asyncio.gather(*(_checked(check) for check in self._checks.values()))
-        return dict(zip(self._checks, results, strict=True))
+        """Run all checks at once; return ``ok`` or a sentence for each. No check: the service is still starting."""
+        names, checks = tuple(self._checks), tuple(self._checks.values())  # more may come while these are under way
+        results = await asyncio.gather(*(_checked(check) for check in checks))
+        return dict(zip(names, results, strict=True))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -160,8 +164,9 @@ def _health_app(process: Process[S]) -> web.Application:
 
     async def readyz(_request: web.Request) -> web.Response:
         results = await process.readiness()
-        ready = not process.stopping.is_set() and all(result == "ok" for result in results.values())
-        state = "stopping" if process.stopping.is_set() else "ready" if ready else "not ready"
+        stopping = process.stopping.is_set()
+        ready = not stopping and bool(results) and all(result == "ok" for result in results.values())
+        state = "stopping" if stopping else "ready" if ready else "not ready"
         return web.json_response({"status": state, "checks": results}, status=200 if ready else 503)
 
     async def metrics(_request: web.Request) -> web.Response:

@@ -33,13 +33,13 @@ async def main(process: Process[Settings]) -> None:
     store = open_store(redis.url.get_secret_value(), redis.prefix)
     notifications = Notifications(redis.url.get_secret_value(), redis.prefix)
     async with contextlib.aclosing(store), contextlib.aclosing(notifications), open_bench(settings, store) as bench:
+        announcer = Announcer(bench, pipelines)
         process.check("redis", store.ping)
         process.check("model server", ModelCheck(bench, pipelines))
+        process.check("job types", announcer.check)
         if redis.notifications:
             process.task("notifications", notifications.run())
         await wait_until_fit(store, settings.name, process.stopping)
-        announcer = Announcer(bench, pipelines)
-        process.check("job types", announcer.check)
         process.task("announce", announcer.run())
         capacity = Capacity(work.slots, work.lease, work.renew, redis.reconcile)
         worker = Worker(settings.name, store, notifications, list(pipelines), Runner(pipelines, bench), capacity)
