@@ -21,7 +21,6 @@ from shared.errors import InvalidInput, KioskError, Misconfigured, NotFound, Ret
 PAUSE = 3.0
 PATIENCE = 3600.0
 
-_SERVICES = ("compute", "container", "iam", "storage", "serviceusage", "cloudresourcemanager")
 #: What Google says while something still refers to a resource.
 _IN_USE = ("resourceInUseByAnotherResource", "RESOURCE_IN_USE_BY_ANOTHER_RESOURCE")
 

@@ -96,9 +96,10 @@ async def _create(cloud: Cloud, shape: Shape, options: argparse.Namespace) -> in
         output.say(f"  {step.title}")
     if not options.no_chart:
         output.say(f"  the chart, as the release {shape.name} in the namespace {NAMESPACE}")
+    for warning in await check(cloud, shape):
+        output.say(f"warning   {warning}")
     if not _agreed(options):
         return 1
-    await check(cloud, shape)
     chart = [] if options.no_chart else _chart_commands(shape)
     for step in made:
         if await step.there():

@@ -16,6 +16,12 @@ GKE_LABEL = "goog-k8s-cluster-name"
 #: APIs that are needed, as the service usage API calls them.
 APIS = ("compute.googleapis.com", "container.googleapis.com", "iam.googleapis.com", "storage.googleapis.com")
 POOLS = ("system", "consumer", "gpu")
+#: Least and most nodes of the pool that is always there.
+SYSTEM_NODES = (1, 3)
+#: In which GKE starts a pool's first nodes where the location is a region.
+_ZONES = 3
+#: The quota that a new project has none of, whatever a region allows.
+ALL_GPUS = "GPUS_ALL_REGIONS"
 #: Kubernetes namespace of the release; the release is called like the cluster.
 NAMESPACE = "cellkiosk"
 
@@ -86,7 +92,7 @@ class Shape:
     def cluster_request(self) -> dict[str, Any]:
         """Return the request that makes the cluster with its pools, autoscaled from zero but for the system's."""
         pools = [
-            self._pool("system", self.machine, 1, 3),
+            self._pool("system", self.machine, *SYSTEM_NODES),
             self._pool("consumer", self.machine, 0, self.consumers, spot=True),
         ]
         if self.gpu and self.gpus:
@@ -123,7 +129,8 @@ class Shape:
             "name": name,
             "initialNodeCount": least,
             "config": config,
-            "autoscaling": {"enabled": True, "minNodeCount": least, "maxNodeCount": most},
+            # Of the pool, not of each zone of a region.
+            "autoscaling": {"enabled": True, "totalMinNodeCount": least, "totalMaxNodeCount": most},
             "management": {"autoRepair": True, "autoUpgrade": True},
         }
 
@@ -143,18 +150,26 @@ class Shape:
             values["triton"] = {"gpus": 1, "autoscaling": scaled, **place}
         return values
 
+    def least(self) -> dict[str, int]:
+        """Return what must be free so that any work is done: Google's metric to number."""
+        zones = 1 if self.location.count("-") > 1 else _ZONES
+        return self._quotas(zones * SYSTEM_NODES[0], min(1, self.consumers), min(1, self.all_gpus))
+
+    def most(self) -> dict[str, int]:
+        """Return what must be free so that every pool can reach its largest size."""
+        return self._quotas(SYSTEM_NODES[1], self.consumers, self.all_gpus)
+
     @property
     def all_gpus(self) -> int:
         """GPUs at most."""
         return self.gpus if self.gpu else 0
 
-    def quotas(self) -> dict[str, int]:
-        """Return what must be free in the region: Google's metric to number."""
-        # Each node has an address, and so has the way in; one node of the system's is always there.
-        wanted = {"IN_USE_ADDRESSES": 2 + self.consumers + self.all_gpus}
-        if self.all_gpus:
+    def _quotas(self, system: int, consumers: int, gpus: int) -> dict[str, int]:
+        wanted = {"IN_USE_ADDRESSES": 1 + system + consumers + gpus}  # one for each node, and one for the way in
+        if gpus:
             model = self.gpu.removeprefix("nvidia-tesla-").removeprefix("nvidia-").upper().replace("-", "_")
-            wanted[f"{'PREEMPTIBLE_' if self.spot else ''}NVIDIA_{model}_GPUS"] = self.gpus
+            wanted[f"{'PREEMPTIBLE_' if self.spot else ''}NVIDIA_{model}_GPUS"] = gpus
+            wanted[ALL_GPUS] = gpus
         return wanted
 
 

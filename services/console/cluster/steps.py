@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.console.cluster.cloud import Cloud
-from services.console.cluster.shape import APIS, LABEL, NAMESPACE, Shape
+from services.console.cluster.shape import ALL_GPUS, APIS, LABEL, NAMESPACE, Shape
 from shared.errors import InvalidInput, NotFound
 
 #: Roles of the pods' account: its bucket only.
@@ -31,11 +31,11 @@ class Step:
     make: Callable[[], Awaitable[Any]]
 
 
-async def check(cloud: Cloud, shape: Shape) -> None:
-    """See before anything is made that it can be made.
+async def check(cloud: Cloud, shape: Shape) -> list[str]:
+    """See before anything is made that it can be made; return warnings of quotas below the largest size.
 
     Raises:
-        InvalidInput: an API is off or a quota too small; the sentence says what to request.
+        InvalidInput: an API is off, or a quota too small for any work; the sentence says what to request.
     """
     path = f"v1/projects/{shape.project}/services"
     enabled = {
@@ -47,46 +47,53 @@ async def check(cloud: Cloud, shape: Shape) -> None:
             f"The project {shape.project} has not enabled {', '.join(off)}. "
             f"Run: gcloud services enable {' '.join(off)} --project {shape.project}"
         )
+    if await exists(cloud, "container", f"{shape.parent}/{shape.name}"):
+        return []  # its own nodes are what uses the quotas
     project = f"compute/v1/projects/{shape.project}"
-    await _check_quotas(cloud, f"{project}/regions/{shape.region}", shape.quotas(), f"left in {shape.region}")
-    if shape.all_gpus:  # a new project has none of these, whatever a region allows
-        await _check_quotas(cloud, project, {"GPUS_ALL_REGIONS": shape.all_gpus}, "left in all regions together")
+    everywhere, here = await _quotas(cloud, project), await _quotas(cloud, f"{project}/regions/{shape.region}")
+    least, warnings = shape.least(), []
+    for metric, most in shape.most().items():
+        limit, usage = (everywhere if metric == ALL_GPUS else here).get(metric, (0.0, 0.0))
+        free = limit - usage
+        where = "all regions together" if metric == ALL_GPUS else shape.region
+        has = f"The project {shape.project} has {free:g} of {metric} left in {where}, and"
+        request = f"request a limit of {usage + most:g} under IAM & Admin, Quotas, in the console of Google Cloud"
+        if free < least[metric]:
+            needed = f"{least[metric]} {'is' if least[metric] == 1 else 'are'} needed at least"
+            raise InvalidInput(f"{has} {needed}: {request}, which is enough for all nodes.")
+        if free < most:
+            warnings.append(f"{has} {most} are needed when all nodes run: {request}; until then fewer will start.")
+    return warnings
 
 
-async def _check_quotas(cloud: Cloud, path: str, wanted: dict[str, int], where: str) -> None:
-    quotas = {quota["metric"]: quota for quota in (await cloud.call("GET", "compute", path)).get("quotas", [])}
-    for metric, needed in wanted.items():
-        quota = quotas.get(metric, {"limit": 0, "usage": 0})
-        free = quota["limit"] - quota["usage"]
-        if free < needed:
-            raise InvalidInput(
-                f"The project {cloud.project} has {free:g} of {metric} {where}, and {needed} are needed: request a "
-                f"limit of {quota['usage'] + needed:g} under IAM & Admin, Quotas, in the console of Google Cloud, "
-                "or name fewer nodes by --gpus and --consumers."
-            )
+async def _quotas(cloud: Cloud, path: str) -> dict[str, tuple[float, float]]:
+    """Return the limit and the usage of each metric of a project or region."""
+    quotas = (await cloud.call("GET", "compute", path)).get("quotas", [])
+    return {quota["metric"]: (quota["limit"], quota["usage"]) for quota in quotas}
+
+
+async def exists(cloud: Cloud, service: str, path: str) -> bool:
+    """Tell whether there is such a thing."""
+    try:
+        await cloud.call("GET", service, path)
+    except NotFound:
+        return False
+    return True
 
 
 def steps(cloud: Cloud, shape: Shape) -> list[Step]:
     """Return what is made, in order."""
-
-    async def exists(service: str, path: str) -> bool:
-        try:
-            await cloud.call("GET", service, path)
-        except NotFound:
-            return False
-        return True
-
     accounts = f"v1/projects/{shape.project}/serviceAccounts"
     account = f"{accounts}/{shape.email}"
     return [
         Step(
             f"bucket {shape.bucket} in {shape.region}",
-            lambda: exists("storage", f"storage/v1/b/{shape.bucket}"),
+            lambda: exists(cloud, "storage", f"storage/v1/b/{shape.bucket}"),
             lambda: cloud.call("POST", "storage", "storage/v1/b", _bucket(shape), {"project": shape.project}),
         ),
         Step(
             f"service account {shape.email}",
-            lambda: exists("iam", account),
+            lambda: exists(cloud, "iam", account),
             lambda: cloud.call(
                 "POST",
                 "iam",
@@ -106,7 +113,7 @@ def steps(cloud: Cloud, shape: Shape) -> list[Step]:
         ),
         Step(
             f"cluster {shape.name} in {shape.location} with the pools system, consumer and gpu",
-            lambda: exists("container", f"{shape.parent}/{shape.name}"),
+            lambda: exists(cloud, "container", f"{shape.parent}/{shape.name}"),
             lambda: cloud.change("POST", "container", shape.parent, shape.cluster_request()),
         ),
     ]

@@ -295,7 +295,7 @@ async def test_a_cluster_is_made_looked_at_and_removed(google: Google, capsys: p
     assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "2") == 0
     pools = {pool["name"]: pool for pool in google.clusters["lab"]["nodePools"]}
     assert pools["gpu"]["config"]["accelerators"][0]["acceleratorType"] == "nvidia-tesla-t4"
-    assert pools["gpu"]["autoscaling"] == {"enabled": True, "minNodeCount": 0, "maxNodeCount": 2}
+    assert pools["gpu"]["autoscaling"] == {"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 2}
     assert pools["consumer"]["config"]["spot"] is True
     assert google.clusters["lab"]["resourceLabels"] == {"cellkiosk-cluster": "lab"}
     assert google.buckets["lab-project-lab"]["labels"] == {"cellkiosk-cluster": "lab"}
@@ -329,20 +329,51 @@ async def test_a_creation_goes_on_where_it_stopped(google: Google, capsys: pytes
 async def test_what_is_missing_is_said_before_anything_is_made(
     google: Google, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    google.quotas["NVIDIA_T4_GPUS"] = 1
+    google.quotas["NVIDIA_T4_GPUS"] = 0
     assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "3") == 2
-    assert "has 1 of NVIDIA_T4_GPUS left in us-west1, and 3 are needed: request a limit of 3" in capsys.readouterr().err
+    assert "has 0 of NVIDIA_T4_GPUS left in us-west1, and 1 is needed at least" in capsys.readouterr().err
     google.quotas["NVIDIA_T4_GPUS"] = 8
+    google.all_gpus = 1
     assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "4") == 2
-    assert "has 3 of GPUS_ALL_REGIONS left in all regions together, and 4 are needed: request a limit of 5" in (
-        capsys.readouterr().err
-    )
-    assert await kiosk("create", "lab", "--yes", "--no-chart", "--consumers", "30") == 2
-    assert "has 20 of IN_USE_ADDRESSES left in us-west1, and 33 are needed" in capsys.readouterr().err
+    assert (
+        "has 0 of GPUS_ALL_REGIONS left in all regions together, and 1 is needed at least: request a limit of 5 under"
+    ) in capsys.readouterr().err
+    google.all_gpus = 4
+    google.quotas["IN_USE_ADDRESSES"] = 3
+    assert await kiosk("create", "lab", "--yes", "--no-chart") == 2
+    assert "has 3 of IN_USE_ADDRESSES left in us-west1, and 4 are needed at least" in capsys.readouterr().err
+    assert await kiosk("create", "lab", "--yes", "--no-chart", "--gpus", "0", "--consumers", "0") == 0, "2 will do"
+    google.buckets.clear()
     google.apis.remove("iam.googleapis.com")
     assert await kiosk("create", "lab", "--yes", "--no-chart") == 2
     assert "gcloud services enable iam.googleapis.com --project lab-project" in capsys.readouterr().err
     assert not google.buckets
+
+
+async def test_a_quota_that_only_the_largest_size_exceeds_is_a_warning(
+    google: Google, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new project has 8 addresses; a cluster of few nodes does its work with them."""
+    google.quotas["IN_USE_ADDRESSES"] = 8
+    assert await kiosk("create", "lab", "--yes", "--no-chart") == 0
+    told = capsys.readouterr().out
+    assert (
+        "warning   The project lab-project has 8 of IN_USE_ADDRESSES left in us-west1, and 15 are needed when all "
+        "nodes run: request a limit of 15"
+    ) in told
+    assert told.index("warning") < told.index("making"), "before anything is made"
+    assert "lab" in google.clusters
+
+
+async def test_what_a_cluster_uses_itself_does_not_keep_it_from_being_finished(google: Google) -> None:
+    assert await kiosk("create", "lab", "--yes", "--no-chart") == 0
+    google.quotas |= {"IN_USE_ADDRESSES": 0, "NVIDIA_T4_GPUS": 0}
+    assert await kiosk("create", "lab", "--yes", "--no-chart") == 0
+
+
+def test_a_region_begins_with_a_node_in_each_of_its_zones() -> None:
+    assert Shape("lab", PROJECT, "us-west1").least()["IN_USE_ADDRESSES"] == 6
+    assert Shape("lab", PROJECT, "us-west1").most() == Shape("lab", PROJECT).most(), "bounds are of the whole pool"
 
 
 async def test_leftovers_are_found_priced_and_deleted_and_others_left_alone(
