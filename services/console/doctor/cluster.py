@@ -10,15 +10,9 @@ from services.console import kubectl
 from services.console.doctor.findings import Finding, failed, ok, warning
 from shared.errors import KioskError
 
-#: What the service accounts must be allowed to do: part of the chart to (verb, resource).
+#: What the service accounts must be allowed to do, in the words of `kubectl auth can-i`: part of the chart to these.
 RIGHTS = {
-    "autoscaler": (
-        ("patch", "deployments/scale"),
-        ("list", "pods"),
-        ("patch", "pods"),
-        ("create", "events"),
-        ("update", "leases"),
-    ),
+    "autoscaler": (("list", "pods"), ("patch", "pods"), ("create", "events"), ("create", "leases")),
     "janitor": (("list", "pods"), ("watch", "pods")),
 }
 #: Of the reasons why a container does not run, those that a person must mend, and how.
@@ -86,22 +80,45 @@ def _rights(begin: Sequence[str]) -> Iterator[Finding]:
     for account in accounts:
         about = account["metadata"]
         part = about.get("labels", {}).get(kubectl.COMPONENT, "")
-        if part in RIGHTS:
-            yield _right(begin, part, f"system:serviceaccount:{about['namespace']}:{about['name']}")
+        rights: Sequence[Sequence[str]] = RIGHTS.get(part, ())
+        if part == "autoscaler":
+            rights = _of_autoscaler(begin, rights)
+        if rights:
+            yield _right(begin, part, rights, f"system:serviceaccount:{about['namespace']}:{about['name']}")
 
 
-def _right(begin: Sequence[str], part: str, who: str) -> Finding:
+def _of_autoscaler(begin: Sequence[str], rights: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Add what the chart allows by name only: the scale of its targets, and its lease. With KEDA it needs nothing."""
+    wanted = list(rights)
+    chosen = f"{kubectl.SELECTOR},{kubectl.COMPONENT}=autoscaler"
+    for each in kubectl.read("get", "deployments", "--selector", chosen, begin=begin)["items"]:
+        settings = {
+            variable["name"]: variable.get("value", "")
+            for container in each["spec"]["template"]["spec"]["containers"]
+            for variable in container.get("env", [])
+        }
+        if settings.get("KIOSK_SCALER") == "keda":
+            return []
+        for target in json.loads(settings.get("KIOSK_TARGETS") or "[]"):
+            name = f"{target.get('kind', 'Deployment').lower()}/{target['name']}"
+            wanted.append(("patch", name, "--subresource=scale"))
+        if lease := settings.get("KIOSK_KUBERNETES__LEASE"):
+            wanted.append(("update", f"leases/{lease}"))
+    return wanted
+
+
+def _right(begin: Sequence[str], part: str, rights: Sequence[Sequence[str]], who: str) -> Finding:
     """Ask the API server what a service account may do."""
     missing = []
-    for verb, what in RIGHTS[part]:
-        done = kubectl.run("auth", "can-i", verb, what, f"--as={who}", begin=begin)
-        answer = done.stdout.strip()
+    for right in rights:
+        done = kubectl.run("auth", "can-i", *right, f"--as={who}", begin=begin)
+        answer = done.stdout.partition(" - ")[0].strip()  # a reason may follow
         if answer not in ("yes", "no"):
             why = kubectl.sentence(done.stderr.splitlines())
             told = f"whether the {part} may do its work cannot be asked: {why}"
             return warning("permissions", told, "Ask as somebody who may impersonate service accounts.")
         if answer == "no":
-            missing.append(f"{verb} {what}")
+            missing.append(" ".join(right).replace(" --subresource=", "/"))
     if missing:
         remedy = "Install the chart again: its Role or RoleBinding was changed or removed."
         return failed("permissions", f"the {part} may not {', '.join(missing)}", remedy)

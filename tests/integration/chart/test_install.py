@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
+from services.console import kubectl
+from services.console.doctor.cluster import examine
 from shared.jobs import JobStore, JobType, NewJob, open_store
 from shared.jobs.model import new_id
 from tests.fixtures.frontend import TIFF, Served
@@ -147,6 +149,31 @@ def test_install_upgrade_rollback_uninstall(cluster: Cluster, namespace: str) ->
     assert {
         each for each in cluster.left(namespace) if not each.startswith(("replicaset", "controllerrevision"))
     } == claims
+
+
+def test_the_doctor_asks_for_the_rights_that_the_chart_gives(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chart names what may be scaled, so the doctor has to ask by name."""
+    monkeypatch.setenv("KUBECONFIG", cluster.plane.kubeconfig)
+    monkeypatch.setenv("PATH", f"{tools()}:{os.environ['PATH']}")
+    words = (str(CHART), "--namespace", namespace, "--values", KIND)
+    cluster.helm("install", "kiosk", *words, "--set", "triton.autoscaling.enabled=true")
+    assert _told_of_rights(namespace) == {
+        "the autoscaler may do all that it needs",
+        "the janitor may do all that it needs",
+    }
+    cluster.kubectl("-n", namespace, "delete", "role", f"{NAME}-autoscaler")
+    # The API server hears of a change of rights a moment later.
+    told = (sentence for _ in range(50) for sentence in _told_of_rights(namespace))
+    lacking = next(sentence for sentence in told if sentence.startswith("the autoscaler may not "))
+    for right in (f"patch deployment/{NAME}-consumer-all/scale", f"update leases/{NAME}-autoscaler"):
+        assert right in lacking
+
+
+def _told_of_rights(namespace: str) -> set[str]:
+    found = examine(kubectl.words(namespace))
+    return {finding.sentence for finding in found if finding.part == "permissions"}
 
 
 def test_images_are_kept_unless_told_otherwise(cluster: Cluster, namespace: str) -> None:

@@ -225,7 +225,7 @@ async def test_the_doctor_of_a_cluster_sees_pods_rights_and_what_the_pods_say(
         assert await kiosk.process.wait() == 1
     found = {(finding["part"], finding["state"]): finding for finding in told}
     assert "consumer-0 has no node: " in found["pods", "failed"]["sentence"]
-    assert "the autoscaler may not patch deployments/scale, list pods" in found["permissions", "failed"]["sentence"]
+    assert "the autoscaler may not list pods, patch pods" in found["permissions", "failed"]["sentence"]
     assert found["models", "failed"]["sentence"] == "triton-0: The model Nuclear fails: its process is dead"
     assert ("redis", "ok") in found
     assert ("models", "warning") not in found, "the servers have been asked themselves"
