@@ -17,7 +17,7 @@ async def open_scaler(settings: Settings, store: JobStore) -> Scaler:
     if settings.scaler == "local":
         from services.autoscaler.scalers.local import LocalScaler
 
-        return LocalScaler(settings.name, store, settings.local)
+        return LocalScaler(settings.name, store, settings.local, settings.targets)
     if settings.scaler == "keda":
         from services.autoscaler.scalers.keda import KedaScaler
 

@@ -64,7 +64,7 @@ class _Replica:
 class LocalScaler:
     """Starts and ends worker processes."""
 
-    def __init__(self, name: str, store: JobStore, settings: LocalSettings) -> None:
+    def __init__(self, name: str, store: JobStore, settings: LocalSettings, targets: Sequence[Target]) -> None:
         """Prepare; ``name`` makes the workers' names unique among several scalers."""
         self._name = name
         self._store = store
@@ -72,7 +72,7 @@ class LocalScaler:
         self._replicas: dict[str, dict[str, _Replica]] = {}
         self._numbers = itertools.count(1)
         self._changed: Callable[[], None] = lambda: None
-        self._least: dict[str, int] = {}
+        self._least = {target.name: target.min_replicas for target in targets}
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Only remember whom to tell: each replica has its own task."""
@@ -85,7 +85,6 @@ class LocalScaler:
 
     async def observe(self, target: Target) -> Fleet:
         """Return the processes of a target."""
-        self._least[target.name] = target.min_replicas
         members = tuple(
             Member(r.name, r.stopping, r.process is not None, r.trouble(), created=r.created)
             for r in self._of(target).values()

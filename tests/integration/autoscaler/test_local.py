@@ -72,7 +72,7 @@ async def running(
     monkeypatch.setenv("KIOSK_REDIS__PREFIX", prefix)
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
     monkeypatch.setenv("GRACE", "0.2")
-    scaler = LocalScaler("here", store, LocalSettings(command=WORKER, first_pause=0.05))
+    scaler = LocalScaler("here", store, LocalSettings(command=WORKER, first_pause=0.05), [TARGET])
     loop = Loop(store, notifications, scaler, [TARGET], pace=PaceSettings(busy_share=0.5), reconcile=0.3)
     task = asyncio.create_task(loop.run())
     yield Running(store, scaler, task)
@@ -152,8 +152,9 @@ async def test_one_that_dies_is_started_again(running: Running, store: JobStore)
 
 async def test_says_what_became_of_a_worker_that_cannot_start(store: JobStore, notifications: Notifications) -> None:
     settings = LocalSettings(command=(sys.executable, "-c", "raise SystemExit(2)"), first_pause=0.01)
-    scaler = LocalScaler("here", store, settings)
-    await scaler.observe(TARGET)
+    scaler = LocalScaler("here", store, settings, [TARGET])
+    with pytest.raises(Retry, match="have not all started yet"):
+        await scaler.check()  # also before anything was looked at
     await scaler.scale(TARGET, 1, [])
 
     async def died() -> bool:
