@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, NoReturn
 
 from services.console import output, reach
@@ -42,7 +43,8 @@ def environment(running: Running) -> dict[str, str]:
         "KIOSK_REDIS__URL": running.redis_url,
         "KIOSK_STORAGE__URL": running.storage_url,
         "KIOSK_MODEL_SERVER__URL": running.model_server_url,
-        "PATH": f"{ROOT}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        # `kiosk`, and the Python that the services need: a service can be started by hand.
+        "PATH": os.pathsep.join([str(ROOT), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
     return {**os.environ, **{name: value for name, value in known.items() if value}}
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
+from services.console.shell import environment
 from services.console.up import ports
 from services.console.up.place import Place, Running
+from services.console.up.plan import ROOT
 from shared.errors import Misconfigured
 
 
@@ -85,3 +89,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_damaged_state_file_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "running.json").write_text('{"pid": ')
     assert Place(tmp_path).last() is None
+
+
+def test_a_shell_has_the_command_and_the_python_of_the_services() -> None:
+    running = Running(1, "http://127.0.0.1:1", "redis://x", "file:///x", "")
+    path = environment(running)["PATH"]
+    assert shutil.which("kiosk", path=path) == str(ROOT / "kiosk")
+    assert Path(str(shutil.which("python", path=path))).parent == Path(sys.executable).parent
