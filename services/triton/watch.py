@@ -11,6 +11,9 @@ again, wherever the repository is. Beside that each loaded model infers once in 
    and is loaded anew; one whose loading does not end within ``load`` seconds loses it too. One that is only busy is
    left alone: each call of its network counts as getting further.
 3. A server in which that does not help is ended, so that whoever started it starts it again.
+
+When the server ends, however it does, what is left of it is removed: a model's process that the killed server leaves
+behind ends itself, but may hang at it, and would keep its memory beside that of the next server.
 """
 
 from __future__ import annotations
@@ -26,13 +29,16 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from services.triton import health
 
 PR_SET_PDEATHSIG = 1
+_STUB, _REGION = "triton_python_backend_stub", "_backend_shm_region_"
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108  # where Triton puts it
 UNLOAD_TIMEOUT = 60.0  # seconds; its requests have ended with its process
 _WORK = r'^kiosk_network_seconds\{[^}]*model="%s"[^}]*\} (\S+)'
 
@@ -71,11 +77,28 @@ def start(care: Care) -> int:
     """Look after the server that this process is to become, from a child that ends with it; returns the child's id."""
     parent = os.getpid()
     child = os.fork()
-    if child:
-        return child
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == parent:
+    if not child:
+        _look_after(parent, care)
+    return child
+
+
+def _look_after(server: int, care: Care) -> NoReturn:
+    signal.signal(signal.SIGUSR1, lambda *_: _end_with(server))
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() == server:
         run(care)
+    _end_with(server)
+
+
+def _end_with(server: int) -> NoReturn:
+    """Kill the models' processes of a server that is gone, remove their shared memory, and end."""
+    for process, words in _commands():
+        # Such a process is told its model, its shared memory, two sizes and its server's id.
+        if words[0].endswith(_STUB) and str(server) in words[3:6]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+            if _REGION in words[2]:
+                Path(_SHARED_MEMORY, words[2]).unlink(missing_ok=True)
     os._exit(0)
 
 
@@ -197,19 +220,28 @@ def end_server(care: Care, reason: str) -> None:
 
 def processes(server: int, name: str) -> list[int]:
     """The process ids of a model's Python processes, which are children of the server's process."""
-    found = []
-    for place in Path("/proc").iterdir() if server else ():
-        if not place.name.isdecimal():
-            continue
-        try:
-            words = (place / "cmdline").read_text(errors="replace").split("\0")
-            parent = int((place / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-        except OSError:  # it ended meanwhile
-            continue
-        # Triton calls an instance by its model and numbers, as in Cells_0_1.
-        if parent == server and any(re.fullmatch(rf"{re.escape(name)}(_\d+)+", word) for word in words):
-            found.append(int(place.name))
-    return found
+    # Triton calls an instance by its model and numbers, as in Cells_0_1.
+    instance = re.compile(rf"{re.escape(name)}(_\d+)+")
+    return [
+        process
+        for process, words in (_commands() if server else ())
+        if any(map(instance.fullmatch, words)) and _parent(process) == server
+    ]
+
+
+def _commands() -> Iterator[tuple[int, list[str]]]:
+    """The id and the words of the command of each process of this machine."""
+    for place in Path("/proc").iterdir():
+        if place.name.isdecimal():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                yield int(place.name), (place / "cmdline").read_text(errors="replace").split("\0")
+
+
+def _parent(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _say(text: str) -> None:

@@ -180,14 +180,21 @@ def test_a_broken_model_is_reported_and_keeps_nobody_else_away(watched: Triton) 
         shutil.rmtree(broken)
 
 
-def test_the_watcher_ends_with_the_server(triton_environment: environment.Environment, tmp_path: Path) -> None:
+def test_nothing_outlives_a_killed_server(triton_environment: environment.Environment, tmp_path: Path) -> None:
+    """A model's process ends itself then, but now and then hangs at it and keeps its memory, as a stopped one does."""
     repository = copy_models(tmp_path / "models", "Standin")
     with running_triton(repository, tmp_path / "log", "--watch-seconds", "0.2") as server:
         children = [p for p in _children(server.process.pid) if b"services.triton" in _words(p)]
         assert len(children) == 1
+        stubs = server.stubs("Standin")
+        regions = [Path("/dev/shm", _words(stub).split(b"\0")[2].decode()) for stub in stubs]
+        assert [region.exists() for region in regions] == [True]
+        for stub in stubs:
+            os.kill(stub, signal.SIGSTOP)
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait(20)
-        until(lambda: not _words(children[0]), "The end of the watcher", server.log)
+        until(lambda: not any(map(_words, (*children, *stubs))), "The end of all processes", server.log)
+        assert [region.exists() for region in regions] == [False]
 
 
 def _children(parent: int) -> list[int]:
