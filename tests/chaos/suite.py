@@ -128,9 +128,11 @@ class Suite:
         self._random("janitor").kill()
 
     async def kill_frontend(self) -> None:
+        await self._frontend_answers()
         self._random("frontend").kill()
 
     async def stop_frontend_in_order(self) -> None:
+        await self._frontend_answers()
         self._random("frontend").terminate()
 
     async def storage_in_trouble(self) -> None:
@@ -183,6 +185,17 @@ class Suite:
                     await stop.wait()
 
     # -- processes --
+
+    async def _frontend_answers(self) -> None:
+        """Wait until it does: killed before, again and again on a busy machine, it would never take a job."""
+        while not self._over.is_set():
+            try:
+                _reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                await self.pause(0.1)
+            else:
+                writer.close()
+                return
 
     async def _holds(self, worker: str) -> bool:
         with contextlib.suppress(Retry):
