@@ -31,7 +31,7 @@ class Keeping(StoreBase):
 
         Returns False where there is no such job, or where it is a part of another.
         """
-        text = "" if seconds is None else f"{seconds:g}"
+        text = "" if seconds is None else f"{seconds:.15g}"
         return is_id(job_id) and bool(await self._run("expire", self._now(), job_id, text))
 
     @errors_by_meaning

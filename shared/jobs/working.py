@@ -124,7 +124,7 @@ class Working(StoreBase):
 
 
 def _submit_arguments(job: NewJob) -> list[str | int]:
-    retention = "" if job.retention is None else f"{job.retention:g}"
+    retention = "" if job.retention is None else f"{job.retention:.15g}"
     head: list[str | int] = [job.id, job.owner, job.priority, job.max_attempts]
     head += [retention, job.idempotency_key, job.batch, len(job.uses), *job.uses]
     return [*head, len(job.facts), *flat(job.facts)]

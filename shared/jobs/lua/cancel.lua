@@ -9,10 +9,10 @@ local function cancel(id)
   local status, kind = f[1], type_of(id)
   if not status then return false end
   if not FINAL[status] then
-    leave_queue(id, kind, f[2] or 'anonymous')
     local holder = WORKING[status] and f[3]
-    leave_lease(id, kind, holder)
     finish(id, status, 'canceled', by, {'reason', reason})
+    leave_queue(id, kind, f[2] or 'anonymous')
+    leave_lease(id, kind, holder)
     if holder then wake_worker(holder, 'canceled') end
     canceled = canceled + 1
   end

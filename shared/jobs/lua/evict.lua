@@ -6,13 +6,13 @@ local by, worker, reply = ARGV[2], ARGV[3], {}
 for _, id in ipairs(call('SMEMBERS', P .. 'held:' .. worker)) do
   local f = fields_of(id, 'status', 'updated_by', 'owner', 'priority')
   if WORKING[f[1] or ''] and f[2] == worker then
-    leave_lease(id, type_of(id), worker)
     reply[#reply + 1] = id
     if ARGV[4] == '1' then
-      reply[#reply + 1] = lose(id, f[1], by, 'lost its worker ' .. worker .. ', which is gone', 0)
+      reply[#reply + 1] = lose(id, f[1], worker, by, 'lost its worker ' .. worker .. ', which is gone', 0)
     else
-      move(id, f[1], 'new', by)
       enqueue(id, type_of(id), f[3] or 'anonymous', tonumber(f[4]) or 0, true)
+      leave_lease(id, type_of(id), worker)
+      move(id, f[1], 'new', by)
       reply[#reply + 1] = 'released'
     end
   end

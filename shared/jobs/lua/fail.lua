@@ -9,7 +9,7 @@ if not owns(f, ARGV[4], worker) then
   not_held(worker, id, f[1], f[3])
   return ''
 end
-leave_lease(id, type_of(id), worker)
-if ARGV[6] == '1' then return lose(id, f[1], worker, 'failed: ' .. reason, tonumber(ARGV[7])) end
+if ARGV[6] == '1' then return lose(id, f[1], worker, worker, 'failed: ' .. reason, tonumber(ARGV[7])) end
 finish(id, f[1], 'failed', worker, {'reason', reason, unpack(ARGV, 8)})
+leave_lease(id, type_of(id), worker)
 return 'failed'

@@ -8,24 +8,31 @@ local reply, nearest = {-1}, nil
 local function sooner(at)
   if at and (not nearest or tonumber(at) < nearest) then nearest = tonumber(at) end
 end
-for _, kind in ipairs(#ARGV > 3 and {unpack(ARGV, 4)} or call('SMEMBERS', P .. 'kinds')) do
+
+local function reclaim(kind)
   local leases = P .. 'leases:' .. kind
   for _, id in ipairs(call('ZRANGEBYSCORE', leases, '-inf', NOW, 'LIMIT', 0, most)) do
     local f = fields_of(id, 'status', 'updated_by')
-    reply[#reply + 1] = id
-    if not WORKING[f[1] or ''] then
-      call('ZREM', leases, id)
-      set_aside(id, kind)
-      reply[#reply + 1] = 'aside'
+    local outcome = 'aside'
+    if WORKING[f[1] or ''] then
+      outcome = lose(id, f[1], f[2], by, 'lost its worker ' .. (f[2] or '?') .. ', whose lease ran out', 0)
     else
-      leave_lease(id, kind, f[2])
-      reply[#reply + 1] = lose(id, f[1], by, 'lost its worker ' .. (f[2] or '?') .. ', whose lease ran out', 0)
+      call('ZREM', leases, id)
+      if not FINAL[f[1] or ''] then set_aside(id, kind) end
     end
+    add(reply, id, outcome)
   end
   local moved = promote(kind)
   if moved > 0 then wake(kind, moved) end
   sooner(call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2])
   sooner(call('ZRANGE', P .. 'delayed:' .. kind, 0, 0, 'WITHSCORES')[2])
 end
+
+local trouble
+for _, kind in ipairs(#ARGV > 3 and {unpack(ARGV, 4)} or call('SMEMBERS', P .. 'kinds')) do
+  local sound, fault = pcall(reclaim, kind)  -- a type with a key of a wrong kind waits, and no other with it
+  if not sound then trouble = fault end
+end
+if trouble then return type(trouble) == 'table' and trouble or redis.error_reply(trouble) end
 if nearest then reply[1] = math.max(0, nearest - NOW) end
 return reply

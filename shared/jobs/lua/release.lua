@@ -7,9 +7,9 @@ for i = 3, #ARGV, 2 do
   local id = ARGV[i]
   local f = fields_of(id, 'status', 'attempt', 'updated_by', 'owner', 'priority')
   if owns(f, ARGV[i + 1], worker) then
+    enqueue(id, type_of(id), f[4] or 'anonymous', tonumber(f[5]) or 0, true)
     leave_lease(id, type_of(id), worker)
     move(id, f[1], 'new', worker)
-    enqueue(id, type_of(id), f[4] or 'anonymous', tonumber(f[5]) or 0, true)
     released = released + 1
   else
     not_held(worker, id, f[1], f[3])

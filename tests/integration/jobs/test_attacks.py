@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from shared.errors import Retry
@@ -95,3 +97,83 @@ async def test_a_split_that_was_refused_for_a_wrong_key_is_made_when_it_is_gone(
     assert [part.id for part in claim.jobs] == await store.children(parent)
     assert await store.complete("w2", *((part.held, {}) for part in claim.jobs)) == [True, True]
     assert [job.id for job in (await store.claim("w1", [TYPE], 1, LEASE)).jobs] == [parent]
+
+
+@pytest.mark.parametrize("key", [f"queue:{TYPE}", f"queue:{TYPE}:anonymous"])
+@pytest.mark.parametrize("way", ["release", "evict", "evict charged", "fail", "reclaim"])
+async def test_a_job_that_cannot_go_back_to_its_queue_stays_under_its_lease(
+    store: JobStore, way: str, key: str
+) -> None:
+    """The queue's key is of a wrong kind: what would be in no queue and under no lease would be lost."""
+    moment = await store._milliseconds()
+    store = JobStore(store.redis, store.prefix, now=lambda: str(moment))
+    job_id = await submit(store)
+    (job,) = (await store.claim("w1", [TYPE], 1, LEASE)).jobs
+    await store.redis.hset(store.prefix + key, "of", "a wrong kind")
+    moment += 1000 * int(LEASE + 1) if way == "reclaim" else 0
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "release": lambda: store.release("w1", [job.held]),
+        "fail": lambda: store.fail("w1", job.held, "Away.", again_in=0),
+        "reclaim": lambda: store.reclaim("janitor"),
+        "evict": lambda: store.evict("janitor", "w1", charge=False),
+        "evict charged": lambda: store.evict("janitor", "w1", charge=True),
+    }
+    with pytest.raises(Retry):
+        await calls[way]()
+    await store.redis.delete(store.prefix + key)
+    moment += 1000 * int(LEASE + 1)
+    assert await store.reclaim("janitor") == ([(job_id, "requeued")], None)
+    (again,) = (await store.claim("w2", [TYPE], 1, LEASE)).jobs
+    assert (again.id, again.fields["losses"]) == (job_id, "1")
+    assert await audit(store) == []
+
+
+@pytest.mark.parametrize("key", [f"queue:{TYPE}", f"queue:{TYPE}:anonymous"])
+async def test_the_last_part_ends_again_where_its_parent_could_not_be_queued(store: JobStore, key: str) -> None:
+    parent = await submit(store)
+    (job,) = (await store.claim("w1", [TYPE], 1, LEASE)).jobs
+    await store.split("w1", job.held, [(PART, {})])
+    (part,) = (await store.claim("w1", [PART], 1, LEASE)).jobs
+    await store.redis.hset(store.prefix + key, "of", "a wrong kind")
+    with pytest.raises(Retry):
+        await store.complete("w1", (part.held, {}))
+    await store.redis.delete(store.prefix + key)
+    assert await store.complete("w1", (part.held, {})) == [True]
+    assert [job.id for job in (await store.claim("w1", [TYPE], 1, LEASE)).jobs] == [parent]
+    assert await audit(store) == []
+
+
+@pytest.mark.parametrize("seconds", [1_234_564.0, 12_345_678.5, 0.25])
+async def test_a_job_is_kept_as_long_as_was_said(store: JobStore, seconds: float) -> None:
+    """Never earlier, however many digits the time has."""
+    moment = await store._milliseconds()
+    store = JobStore(store.redis, store.prefix, now=lambda: str(moment))
+    as_said_later, as_submitted = await submit(store), await submit(store, retention=seconds)
+    await store.expire(as_said_later, seconds)
+    for job_id in (as_said_later, as_submitted):
+        await store.cancel(job_id, "test")
+        assert await store.redis.zscore(f"{store.prefix}expiry", job_id) == moment + seconds * 1000
+
+
+@pytest.mark.parametrize("key", [f"queue:{TYPE}", f"queue:{TYPE}:anonymous"])
+async def test_a_type_with_a_wrong_key_keeps_no_other_type_waiting(store: JobStore, key: str) -> None:
+    """Leases of all types are taken back in one call, and so are the jobs that are to be tried again later."""
+    moment = await store._milliseconds()
+    store = JobStore(store.redis, store.prefix, now=lambda: str(moment))
+    ids = [
+        await submit(store),
+        *(each.id for each in await store.submit(*(NewJob(new_id(f"t{n}")) for n in range(20)))),
+    ]
+    later = await submit(store)
+    claim = await store.claim("w1", [TYPE, *(f"t{n}" for n in range(20))], 99, LEASE)
+    (held,) = (job.held for job in claim.jobs if job.id == later)
+    await store.fail("w1", held, "Away.", again_in=1)
+    await store.redis.hset(store.prefix + key, "of", "a wrong kind")
+    moment += 1000 * int(LEASE + 1)
+    with pytest.raises(Retry):
+        await store.reclaim("janitor")
+    assert len((await store.claim("w2", [f"t{n}" for n in range(20)], 99, LEASE)).jobs) == 20
+    await store.redis.delete(store.prefix + key)
+    await store.reclaim("janitor")
+    assert {job.id for job in (await store.claim("w2", [TYPE], 99, LEASE)).jobs} == {ids[0], later}
+    assert await audit(store) == []

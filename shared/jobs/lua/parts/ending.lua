@@ -4,13 +4,14 @@
 local function child_finished(parent)
   local f = fields_of(parent, 'status', 'owner', 'priority', 'total_jobs')
   if f[1] ~= 'waiting' then return end
-  local left = call('DECR', P .. 'open:' .. parent)
+  local left = tonumber(call('GET', P .. 'open:' .. parent) or '0') - 1
+  if left <= 0 then enqueue(parent, type_of(parent), f[2], tonumber(f[3]) or 0, true) end
+  call('DECR', P .. 'open:' .. parent)
   local total = tonumber(f[4]) or 1
   call('HSET', job_key(parent), 'progress', tostring(floor(99 * (total - left) / total)), 'updated_at', stamp())
   if left > 0 then return end
   call('DEL', P .. 'open:' .. parent)
   move(parent, 'waiting', 'new', 'gather')
-  enqueue(parent, type_of(parent), f[2], tonumber(f[3]) or 0, true)
 end
 
 local postponed = nil
@@ -89,11 +90,10 @@ local function finish(id, from, to, by, facts, progress, there)
   local names = to ~= 'done' and names_from(fields, first_fact) -- what is done is never submitted again
   if names then add(fields, 'found_by_end', names) end
   if progress then add(fields, 'progress', progress) end
-  call('HSET', job_key(id), unpack(fields))
   local parent, retention = there[4], there[5]
-  if parent then
-    child_finished(parent)
-  else
+  if parent then child_finished(parent) end
+  call('HSET', job_key(id), unpack(fields))
+  if not parent then
     count_use(there[6] or 'anonymous', fields)
     local after = tonumber(expiry_after(id, retention))
     if after then call('ZADD', P .. 'expiry', NOW + after * 1000, id) end
@@ -117,23 +117,26 @@ local function condemn(id, kind)
   set_aside(id, kind)
 end
 
--- After a loss: back to the front of the queue, or buried once the losses are used up.
--- delay: ms until it may be claimed again. Returns 'requeued' or 'buried'.
-local function lose(id, from, by, text, delay)
-  local key, kind = job_key(id), type_of(id)
-  local losses = redis.pcall('HINCRBY', key, 'losses', 1)
-  if type(losses) == 'table' then
+-- After a loss of the worker that holds it: back to the front of the queue, or buried once the losses are used up.
+-- delay: ms until it may be claimed again. Returns 'requeued' or 'buried'; 'aside' for a damaged record.
+local function lose(id, from, worker, by, text, delay)
+  local kind, history = type_of(id), P .. 'history:' .. id
+  local f = fields_of(id, 'max_attempts', 'owner', 'priority', 'attempt', 'losses')
+  local losses = string.match(f[5] or '0', '^%d+$')
+  if not losses then
+    leave_lease(id, kind, worker)
     condemn(id, kind)
     return 'aside'
   end
-  local f = fields_of(id, 'max_attempts', 'owner', 'priority', 'attempt')
-  call('RPUSH', P .. 'history:' .. id, 'attempt ' .. (f[4] or '?') .. ' ' .. text)
-  local most = tonumber(f[1]) or 3
-  if losses >= most then
+  losses = tonumber(losses) + 1
+  local told = 'attempt ' .. (f[4] or '?') .. ' ' .. text
+  if losses >= (tonumber(f[1]) or 3) then
+    leave_lease(id, kind, worker)
+    call('HSET', job_key(id), 'losses', losses)
+    call('RPUSH', history, told)
     bury(id, from, by, 'The job was given up after ' .. losses .. (losses == 1 and ' failed attempt.' or ' failed attempts.'))
     return 'buried'
   end
-  move(id, from, 'new', by)
   if delay > 0 then
     call('ZADD', P .. 'delayed:' .. kind, NOW + delay, id)
     count_in(kind, 1)
@@ -141,5 +144,8 @@ local function lose(id, from, by, text, delay)
   else
     enqueue(id, kind, f[2] or 'anonymous', tonumber(f[3]) or 0, true)
   end
+  leave_lease(id, kind, worker)
+  move(id, from, 'new', by, 'losses', losses)
+  call('RPUSH', history, told)
   return 'requeued'
 end

@@ -38,7 +38,8 @@ local function count_in(kind, n)
   if call('INCRBY', P .. 'depth:' .. kind, n) <= n then call('SADD', P .. 'kinds', kind) end
 end
 
--- Puts a job in its queue, counts it, and wakes one worker.
+-- Puts a job in its queue, counts it, and wakes one worker. Called before anything else is written of the job: where
+-- its queue is of a wrong kind, Redis ends the script there, and the job is still what it was, and tried again.
 local function enqueue(id, kind, owner, priority, front)
   put_in_queue(id, kind, owner, priority, front)
   count_in(kind, 1)
@@ -79,9 +80,9 @@ end
 local function promote(kind)
   local due = call('ZRANGEBYSCORE', P .. 'delayed:' .. kind, '-inf', NOW, 'LIMIT', 0, 100)
   for _, id in ipairs(due) do
-    call('ZREM', P .. 'delayed:' .. kind, id)
     local f = fields_of(id, 'owner', 'priority')
     put_in_queue(id, kind, f[1] or 'anonymous', tonumber(f[2]) or 0, false)
+    call('ZREM', P .. 'delayed:' .. kind, id)
   end
   return #due
 end
