@@ -7,7 +7,7 @@ A new panel is one line here; tests/integration/telemetry evaluates it on a runn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 NS = 'namespace="$namespace"'
@@ -24,6 +24,8 @@ class Panel:
     about: str = ""
     kind: str = "timeseries"
     width: int = 8
+    words: tuple[tuple[str, str], ...] = ()
+    """Values that are shown as words."""
 
 
 def one(
@@ -36,6 +38,11 @@ def one(
 def number(title: str, unit: str, query: str, about: str = "") -> Panel:
     """A single number."""
     return one(title, unit, query, about=about, kind="stat", width=4)
+
+
+def unknowing(panel: Panel) -> Panel:
+    """The panel of a time that is told as -1 where it is not known."""
+    return replace(panel, words=(("-1", "unknown"),))
 
 
 def rate(metric: str, by: str = "", more: str = "") -> str:
@@ -143,7 +150,7 @@ AUTOSCALER = (
     one("Changes", "ops", rate("kiosk_autoscaler_changes_total", "target, direction"), "{{target}} {{direction}}", about="Patches of a replica count, up and down."),
     Panel("From backlog to patch", "s", tuple((f"histogram_quantile({share}, sum by (le, target) (kiosk_autoscaler_reaction_seconds_bucket{{{NS}}}))", f"{name} {{{{target}}}}") for share, name in ((0.5, "p50"), (0.99, "p99"))), "Since the autoscaler's start: changes are rare."),
     one("Held", "short", latest("kiosk_autoscaler_held", "target"), "{{target}}", about="1 while something cannot be read."),
-    one("Queue empty in", "s", latest("kiosk_autoscaler_empty_in_seconds", "target"), "{{target}}", about="-1: unknown."),
+    unknowing(one("Queue empty in", "s", latest("kiosk_autoscaler_empty_in_seconds", "target"), "{{target}}", about="When what waits now will be done; unknown where that cannot be foreseen.")),
     spread("One look at all targets", "kiosk_autoscaler_look_seconds", about="Reading the queues and deciding."),
     one("API calls", "ops", rate("kiosk_autoscaler_api_calls_total", "verb, outcome") + " or vector(0)", "{{verb}} {{outcome}}", about="To Kubernetes; bounded by kubernetes.calls_per_second."),
     one("Errors", "ops", rate("kiosk_autoscaler_errors_total", "part") + " or vector(0)", "{{part}}", about="Reads and patches that failed; the target is held meanwhile."),
@@ -155,7 +162,7 @@ AUTOSCALER = (
 JANITOR = (
     one("Repairs", "ops", rate("kiosk_janitor_repairs_total", "type, outcome") + " or vector(0)", "{{type}} {{outcome}}", about="Jobs taken back from workers that are gone."),
     one("Waiting to be tried again", "short", latest("kiosk_queue_delayed", "type"), "{{type}}", about="Jobs that pause before their next attempt."),
-    one("Dead letters", "short", latest("kiosk_queue_dead", "type"), "{{type}}", about="Jobs that were given up; kiosk status names them with their reasons."),
+    one("Dead letters", "short", latest("kiosk_queue_dead", "type"), "{{type}}", about="Jobs that were given up; each has its reason, and the runbook of KioskDeadLettersGrowing says where."),
     one("Workers", "short", latest("kiosk_workers", "state"), "{{state}}", about="Alive, retiring and absent ones."),
     one("Jobs forgotten", "ops", rate("kiosk_janitor_forgotten_jobs_total"), "jobs", about="Ended jobs whose retention is over."),
     one("Objects deleted", "ops", rate("kiosk_janitor_deleted_objects_total", "why") + " or vector(0)", "{{why}}", about="Files of forgotten jobs, and files that belong to none."),
@@ -171,7 +178,7 @@ TRITON = (
     one("Executions", "ops", rate("nv_inference_exec_count", "model"), "{{model}}", about="Runs of a model; each may take a batch."),
     one("Mean batch", "short", f"{rate('nv_inference_count', 'model')} / {rate('nv_inference_exec_count', 'model')}", "{{model}}", about="Inferences for each execution: how well batching fills."),
     one("Time in the queue", "s", f"{rate('nv_inference_queue_duration_us', 'model')} / {rate('nv_inference_request_success', 'model')} / 1e6", "{{model}}", about="Of a request, before a model takes it; long means that servers are short."),
-    one("Network busy", "percentunit", rate("kiosk_network_seconds", "model"), "{{model}}", about="Share of time in which the network itself runs, without what is done before and after it."),
+    one("Network busy", "percentunit", f'{rate("kiosk_network_seconds", "model")} / scalar(count(count by (instance) (kiosk_network_seconds{{{NS}}})))', "{{model}}", about="Share of time in which the network itself runs, without what is done before and after it; the mean over all servers."),
     one("Time computing", "s", f"{rate('nv_inference_compute_infer_duration_us', 'model')} / {rate('nv_inference_request_success', 'model')} / 1e6", "{{model}}", about="Of a request, in the model itself."),
     one("Failed requests", "ops", rate("nv_inference_request_failure", "model"), "{{model}}", about="Refused or failed within the server."),
     one("Waiting requests", "short", f"sum by (model) (nv_inference_pending_request_count{{{NS}}})", "{{model}}", about="In the servers' queues now."),
@@ -191,9 +198,9 @@ COST = (
     one("Replica-hours today", "h", latest("kiosk_autoscaler_spent_replica_hours", "target"), "{{target}}", about="Since midnight UTC."),
     one("Budget left", "percentunit", latest("kiosk_autoscaler_budget_left_ratio", "target"), "{{target}}", about="Share of the day's budget; at nothing the target is kept small."),
     one("Slowed by the budget", "short", latest("kiosk_autoscaler_over_budget", "target"), "{{target}}", about="1 while a target would be larger if there were money."),
-    one("GPU nodes, priced", "currencyUSD", f'__GPU_NODE_HOUR__ * (count(up{{{NS},job="cellkiosk-triton"}} == 1) or vector(0))', "US$ per hour", about="Running model servers times observability.prices.gpuNodeHour."),
+    one("Model servers, priced", "currencyUSD", f'__SERVER_HOUR__ * (count(up{{{NS},job="cellkiosk-triton"}} == 1) or vector(0))', "US$ per hour", about="Running model servers times observability.prices.gpuNodeHour; where triton.gpus is 0, consumerHour."),
     one("Consumers, priced", "currencyUSD", f'__CONSUMER_HOUR__ * (count(up{{{NS},job="cellkiosk-consumer"}} == 1) or vector(0))', "US$ per hour", about="Running consumers times observability.prices.consumerHour."),
-    one("Cost of 1000 images", "currencyUSD", f'1000 * (__GPU_NODE_HOUR__ * (count(up{{{NS},job="cellkiosk-triton"}} == 1) or vector(0)) + __CONSUMER_HOUR__ * (count(up{{{NS},job="cellkiosk-consumer"}} == 1) or vector(0))) / (3600 * {rate("kiosk_images_total")})', "US$", about="The priced nodes of now by the images of now; meaningless while nothing runs."),
+    one("Cost of 1000 images", "currencyUSD", f'1000 * (__SERVER_HOUR__ * (count(up{{{NS},job="cellkiosk-triton"}} == 1) or vector(0)) + __CONSUMER_HOUR__ * (count(up{{{NS},job="cellkiosk-consumer"}} == 1) or vector(0))) / (3600 * {rate("kiosk_images_total")})', "US$", about="The priced nodes of now by the images of now; meaningless while nothing runs."),
     one("GPU in use", "percent", f"DCGM_FI_DEV_GPU_UTIL{{{NS}}}", "{{Hostname}} {{gpu}}", about="Share of time in which the GPU did something; low under load means that batches are small or the network slow."),
     one("GPU memory in use", "mbytes", f"DCGM_FI_DEV_FB_USED{{{NS}}}", "{{Hostname}} {{gpu}}", about="Models stay loaded, so this hardly moves."),
     one("GPU temperature", "celsius", f"DCGM_FI_DEV_GPU_TEMP{{{NS}}}", "{{Hostname}} {{gpu}}", about="Above about 85 °C most GPUs slow down."),
@@ -206,7 +213,7 @@ USER = (
     number("Images per minute", "short", f"60 * {rate('kiosk_images_total')}", about="Done for everybody together."),
     number("Half are done within", "s", quantile(0.5, "kiosk_job_seconds"), about="From the submission, of those that ended lately."),
     number("99 of 100 within", "s", quantile(0.99, "kiosk_job_seconds"), about="From the submission, of those that ended lately."),
-    number("Queue empty in", "s", f"max(kiosk_autoscaler_empty_in_seconds{{{NS}}})", "-1: unknown."),
+    unknowing(number("Queue empty in", "s", f"max(kiosk_autoscaler_empty_in_seconds{{{NS}}})", "When what waits now will be done.")),
     one("How long it takes, by job type", "s", quantile(0.5, "kiosk_job_seconds", "type"), "{{type}}", width=12, about="The median from the submission to the result."),
     one("Jobs done", "ops", rate("kiosk_jobs_total", "type", ',outcome="done"'), "{{type}}", width=12, about="By job type."),
 )  # fmt: skip
@@ -280,9 +287,14 @@ def _panel(number_: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
         "type": panel.kind,
         "datasource": source,
         "gridPos": place,
-        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+        "fieldConfig": {"defaults": {"unit": panel.unit, **_mappings(panel)}, "overrides": []},
         "targets": [
             {"refId": chr(65 + i), "expr": query, "legendFormat": legend or "__auto", "datasource": source}
             for i, (query, legend) in enumerate(panel.queries)
         ],
     }
+
+
+def _mappings(panel: Panel) -> dict[str, Any]:
+    options = {value: {"text": word} for value, word in panel.words}
+    return {"mappings": [{"type": "value", "options": options}]} if options else {}

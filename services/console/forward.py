@@ -18,7 +18,6 @@ TARGETS = {
     "frontend": (8080, "the page and the API"),
     "grafana": (3000, "dashboards"),
     "prometheus": (9090, "metrics"),
-    "opensearch-dashboards": (5601, "logs"),
     "redis": (6379, "the job store"),
 }
 #: s between two tries.

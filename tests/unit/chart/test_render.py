@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 import subprocess
 import sys
@@ -246,6 +247,14 @@ def test_a_price_list_of_ones_own_is_mounted_where_money_is_told(tmp_path: Path)
             found[name] = env["KIOSK_PRICES"].startswith(mounts["prices"])
             assert {"name": "prices", "configMap": {"name": "kiosk-cellkiosk-prices"}} in spec["volumes"]
     assert found == dict.fromkeys(READS_PRICES, True)
+
+
+@pytest.mark.parametrize(("gpus", "price"), [(0, "0.05"), (1, "1.07")])
+def test_a_model_server_without_a_gpu_is_not_priced_as_one_with_it(gpus: int, price: str) -> None:
+    objects = template("--set", f"triton.gpus={gpus}")
+    (text,) = (text for each in of_kind(objects, "ConfigMap") for name, text in each["data"].items() if "cost" in name)
+    panels = {panel["title"]: panel["targets"][0]["expr"] for panel in json.loads(text)["panels"]}
+    assert panels["Model servers, priced"].startswith(f"{price} * (count(up{{")
 
 
 def test_without_one_the_bundled_list_is_used_and_other_texts_are_refused() -> None:

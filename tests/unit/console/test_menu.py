@@ -53,3 +53,9 @@ def test_a_command_that_refuses_its_words_does_not_end_the_menu() -> None:
 def test_every_entry_is_a_command() -> None:
     known = {command.name for command in commands.COMMANDS} | set(commands.CLIENT)
     assert {entry.words[0] for entry in ENTRIES} <= known
+
+
+def test_what_looks_into_a_cluster_asks_for_the_namespace() -> None:
+    for entry in ENTRIES:
+        if "--kubernetes" in entry.words or entry.words == ("forward",):
+            assert [option for _question, option in entry.questions] == ["--namespace"], entry.text

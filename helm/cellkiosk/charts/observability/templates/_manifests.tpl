@@ -14,7 +14,7 @@ metadata:
     {{- end }}
 data:
   cellkiosk-{{ base $path }}: |-
-    {{- $top.Files.Get $path | trim | replace "__GPU_NODE_HOUR__" (toString $values.prices.gpuNodeHour) | replace "__CONSUMER_HOUR__" (toString $values.prices.consumerHour) | nindent 4 }}
+    {{- $top.Files.Get $path | trim | replace "__SERVER_HOUR__" (ternary $values.prices.gpuNodeHour $values.prices.consumerHour (gt (int $top.Values.triton.gpus) 0) | toString) | replace "__CONSUMER_HOUR__" (toString $values.prices.consumerHour) | nindent 4 }}
 {{- end }}
 {{- end }}
 {{- if $values.operator.enabled }}
