@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,8 +21,8 @@ from shared.errors import InvalidInput
 Net = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A network: float32 (N, C, t, u) to float32 (N, outputs, t, u)."""
 
-Done = Callable[[int, NDArray[np.uint8]], None]
-"""Takes the place of a request and its maps."""
+Done = Callable[[int, NDArray[np.uint8], float], None]
+"""Takes the place of a request, its maps, and its part of the time, s."""
 
 #: Batches that are ready before the network has asked for them, or wait to be put together.
 AHEAD = 4
@@ -73,17 +74,22 @@ class Predictor:
         """Predict many blocks, as :func:`predict`; tiles of equal size share calls of the network.
 
         The requests must have passed :func:`check`. ``done`` is called, in another thread, with the place of a
-        request and its maps as soon as it has them.
+        request and its maps as soon as it has them. The time that passes from one call of the network to the next is
+        shared by the tiles of the call alike, so that all requests together never have more than passed.
         """
         works = [_Work(place, request, self._card) for place, request in enumerate(requests)]
         works.sort(key=lambda work: work.plan.tile)
         batches = _batches(works, self._card.batch)
         ahead = deque(self._before.submit(next, batches, None) for _ in range(AHEAD))
         behind: deque[Future[None]] = deque()
+        since = time.monotonic()
         try:
             while (batch := ahead.popleft().result()) is not None:
                 ahead.append(self._before.submit(next, batches, None))
-                behind.append(self._after.submit(self._finish, batch, self._net(batch.tiles), done))
+                results = self._net(batch.tiles)
+                now = time.monotonic()
+                behind.append(self._after.submit(self._finish, batch, results, now - since, done))
+                since = now
                 if len(behind) > AHEAD:
                     behind.popleft().result()
         finally:
@@ -97,9 +103,11 @@ class Predictor:
         self._before.shutdown()
         self._after.shutdown()
 
-    def _finish(self, batch: _Batch, results: NDArray[np.float32], done: Done) -> None:
+    def _finish(self, batch: _Batch, results: NDArray[np.float32], seconds: float, done: Done) -> None:
+        for work, _place in batch.places:
+            work.seconds += seconds / len(batch.places)
         for work in _add(batch, _activate(results, self._card.activation)):
-            done(work.place, work.maps())
+            done(work.place, work.maps(), work.seconds)
 
 
 def check(request: Request, card: ModelCard) -> None:
@@ -119,6 +127,7 @@ class _Work:
 
     def __init__(self, place: int, request: Request, card: ModelCard) -> None:
         self.place = place
+        self.seconds = 0.0
         self._request = request
         self._card = card
         self._shape = scaled_shape((request.block.shape[0], request.block.shape[1]), request.zoom)

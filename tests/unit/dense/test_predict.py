@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -131,11 +132,25 @@ def test_blocks_of_equal_tiles_share_calls_of_the_network(
     requests = [Request(np.full((side, side, 1), n, np.uint8), window, 1.0) for n, side in enumerate(sides)]
     results: dict[int, NDArray[np.uint8]] = {}
     card = dataclasses.replace(CARD, batch=4, postprocessing=PostProcessing(0.0))
-    predictor(card, net)(requests, results.__setitem__)
+    predictor(card, net)(requests, lambda place, maps, _seconds: results.update({place: maps}))
     assert sorted(calls) == [2, 2, 4]
     assert sorted(results) == list(range(8))
     for n, request in enumerate(requests):
         np.testing.assert_array_equal(results[n], predict(request.block, window, 1.0, card, identity))
+
+
+def test_equal_tiles_have_equal_parts_of_the_time(predictor: Callable[[ModelCard, Net], Predictor]) -> None:
+    """Whoever is answered first has not used more of a call than the others in it."""
+    used: dict[int, float] = {}
+    sides = [40, 40, 40, 200]
+    requests = [Request(np.zeros((side, side, 1), np.uint8), UNIT, 1.0) for side in sides]
+    began = time.monotonic()
+    predictor(dataclasses.replace(CARD, batch=1000, tile=40, overlap=0), identity)(
+        requests, lambda place, _maps, seconds: used.update({place: seconds})
+    )
+    assert used[0] == used[1] == used[2] > 0
+    assert used[3] == pytest.approx(25 * used[0])
+    assert sum(used.values()) <= time.monotonic() - began
 
 
 def test_a_block_is_handed_out_while_the_network_works_on_the_next(
@@ -148,7 +163,7 @@ def test_a_block_is_handed_out_while_the_network_works_on_the_next(
         return batch
 
     requests = [Request(np.full((40, 40, 1), n, np.uint8), UNIT, 1.0) for n in (0, 1)]
-    predictor(dataclasses.replace(CARD, batch=1), net)(requests, lambda _place, _maps: first.set())
+    predictor(dataclasses.replace(CARD, batch=1), net)(requests, lambda _place, _maps, _seconds: first.set())
 
 
 def test_an_error_of_the_network_reaches_the_caller_and_the_next_call_works(
@@ -163,9 +178,9 @@ def test_an_error_of_the_network_reaches_the_caller_and_the_next_call_works(
     predict_all = predictor(dataclasses.replace(CARD, batch=1), net)
     requests = [Request(np.full((200, 200, 1), n, np.uint8), UNIT, 1.0) for n in (0, 1, 0)]
     with pytest.raises(ValueError, match="out of memory"):
-        predict_all(requests, lambda place, _maps: places.append(place))
+        predict_all(requests, lambda place, _maps, _seconds: places.append(place))
     assert places == [0]
-    predict_all(requests[2:], lambda place, _maps: places.append(place))
+    predict_all(requests[2:], lambda place, _maps, _seconds: places.append(place))
     assert places == [0, 0]
 
 
