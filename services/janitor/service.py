@@ -9,6 +9,7 @@ import structlog
 
 from services.janitor.census import Census
 from services.janitor.leases import Leases
+from services.janitor.log import Log
 from services.janitor.orphans import Orphans
 from services.janitor.pods import VanishedPods, cluster_of
 from services.janitor.retention import Retention
@@ -43,6 +44,7 @@ async def main(process: Process[Settings]) -> None:
             ("retention", retention.round, settings.retention_period),
             ("orphans", orphans.round, settings.orphans.period),
             ("census", Census(store).round, settings.redis.reconcile),
+            ("log", Log(store, settings.name).round, settings.redis.reconcile),
         ):
             watched = (HINT_JANITOR,) if keeper in {"leases", "retention"} else ()
             watch = await stack.enter_async_context(notifications.watch(*watched))

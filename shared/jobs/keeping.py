@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redis.asyncio import RedisCluster
+from redis.exceptions import ResponseError
+
 from shared.errors import InvalidInput, NotFound
 from shared.jobs import keys
 from shared.jobs.base import StoreBase, errors_by_meaning, ms
@@ -114,6 +117,22 @@ class Keeping(StoreBase):
     async def end_turn(self, work: str, by: str, pause: float = 0) -> None:
         """Give the turn back; nobody gets it for ``pause`` seconds."""
         await self._run("turn", self._now(), work, by, ms(pause), "end")
+
+    @errors_by_meaning
+    async def life(self) -> str:
+        """Return what names this life of the server: another after each start. Empty on a cluster, of many servers."""
+        return "" if isinstance(self.redis, RedisCluster) else str((await self.redis.info("server"))["run_id"])
+
+    @errors_by_meaning
+    async def rewrite_log(self) -> str:
+        """Have the server write its append-only log anew, if it keeps one; return why it refuses to, or nothing."""
+        if not (await self.redis.info("persistence")).get("aof_enabled"):
+            return ""
+        try:
+            await self.redis.bgrewriteaof()
+        except ResponseError as error:  # managed servers do not let their users, and care for it themselves
+            return str(error)
+        return ""
 
     @errors_by_meaning
     async def audited(self, script: str, repair: bool, *arguments: str | int) -> list[str]:
