@@ -46,7 +46,7 @@ def environment(running: Running) -> dict[str, str]:
         # `kiosk`, and the Python that the services need: a service can be started by hand.
         "PATH": os.pathsep.join([str(ROOT), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }
-    return {**os.environ, **{name: value for name, value in known.items() if value}}
+    return {**running.costs, **os.environ, **{name: value for name, value in known.items() if value}}
 
 
 def _python(running: Running) -> int:

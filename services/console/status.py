@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 from typing import Any
 
 from services.console import output, reach, spend
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Print the state of the suite; the exit code is 1 while a part of it does not work."""
     running = reach.suite(options)
+    os.environ.update({**running.costs, **os.environ})  # as the suite was told, unless this command is told otherwise
     seen = asyncio.run(_look(running))
     if options.json:
         output.say(json.dumps(seen, indent=2))

@@ -27,6 +27,8 @@ class Running:
     model_server_url: str
     ports: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of each part, by purpose."""
+    costs: dict[str, str] = field(default_factory=dict)
+    """The variables that it was started with and that say what work is worth."""
 
 
 class Place:

@@ -65,6 +65,7 @@ def make(settings: UpSettings, place: Place, *, triton: bool, report: Callable[[
         redis_url=redis_url,
         storage_url=os.environ.get("KIOSK_STORAGE__URL") or place.storage.as_uri(),
         model_server_url=models or f"onnx://{BUNDLED_MODELS}",
+        costs={name: value for name, value in os.environ.items() if name.startswith(("KIOSK_COST__", "KIOSK_PRICES"))},
     )
     common = _environment(settings, place, running, port)
     parts += [_service(name, common, chooser, settings.grace) for name in SERVICES]

@@ -249,6 +249,13 @@ def test_a_price_list_of_ones_own_is_mounted_where_money_is_told(tmp_path: Path)
     assert found == dict.fromkeys(READS_PRICES, True)
 
 
+def test_the_console_knows_what_work_is_worth() -> None:
+    pods = pod_specs(template("--set", "frontend.settings.cost.cpu_machine=n1-standard-4"))
+    for name in ("frontend", "console"):
+        env = pods[f"Deployment/kiosk-cellkiosk-{name}"]["containers"][0]["env"]
+        assert {"name": "KIOSK_COST__CPU_MACHINE", "value": "n1-standard-4"} in env, name
+
+
 @pytest.mark.parametrize(("gpus", "price"), [(0, "0.05"), (1, "1.07")])
 def test_a_model_server_without_a_gpu_is_not_priced_as_one_with_it(gpus: int, price: str) -> None:
     objects = template("--set", f"triton.gpus={gpus}")

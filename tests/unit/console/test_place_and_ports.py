@@ -92,7 +92,9 @@ def test_a_damaged_state_file_counts_as_none(tmp_path: Path) -> None:
 
 
 def test_a_shell_has_the_command_and_the_python_of_the_services() -> None:
-    running = Running(1, "http://127.0.0.1:1", "redis://x", "file:///x", "")
-    path = environment(running)["PATH"]
+    running = Running(1, "http://127.0.0.1:1", "redis://x", "file:///x", "", costs={"KIOSK_COST__CPUS": "4"})
+    variables = environment(running)
+    path = variables["PATH"]
     assert shutil.which("kiosk", path=path) == str(ROOT / "kiosk")
     assert Path(str(shutil.which("python", path=path))).parent == Path(sys.executable).parent
+    assert variables["KIOSK_COST__CPUS"] == "4"

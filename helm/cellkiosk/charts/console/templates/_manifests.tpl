@@ -55,7 +55,8 @@ spec:
           command:
             {{- toYaml .command | nindent 12 }}
           env:
-            {{- include "cellkiosk.env" (list $top (dict)) | trim | nindent 12 }}
+            {{- /* What work is worth is told by `kiosk status`, too. */}}
+            {{- include "cellkiosk.env" (list $top (dict "cost" $top.Values.frontend.settings.cost)) | trim | nindent 12 }}
             - name: KIOSK_URL
               value: http://{{ include "cellkiosk.name" $top }}-frontend.{{ $top.Release.Namespace }}.svc:{{ $top.Values.frontend.service.port }}
             {{- if eq $top.Values.triton.mode "shared" }}
