@@ -32,6 +32,11 @@ _PIECE = 1 << 20
 _RATIO = 1100
 # Bytes of a tar header's extended part; tarfile reads it whole.
 _TAR_HEADER = 1 << 20
+# Bytes of what a zip says of one file, and of its end; zipfile reads the whole list, and makes an object of each file
+# in it, before anybody can count them.
+_ZIP_ROW, _ZIP_END = 1 << 10, 1 << 17
+# Letters of a name that are kept; no file system takes as many.
+_NAME = 4_096
 _NESTED = (".zip", ".tar", ".tar.gz", ".tgz", ".gz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 _ENCRYPTED = 0x1
@@ -135,7 +140,7 @@ def _walk(archive: Path, most: int, most_bytes: int, scratch: Path | None) -> It
     with archive.open("rb") as file:
         head = file.read(262)
     if head.startswith(b"PK"):
-        walk = _walk_zip(archive)
+        walk = _walk_zip(archive, most)
     elif head.startswith(b"\x1f\x8b"):
         folder = _Folder(scratch)
         walk = _walk_tar(_unzipped(archive, folder.path, most_bytes), folder)
@@ -143,16 +148,30 @@ def _walk(archive: Path, most: int, most_bytes: int, scratch: Path | None) -> It
         walk = _walk_tar(archive)
     else:
         raise InvalidInput("The file is no archive; allowed are .zip and .tar.gz.", code="not-an-archive")
-    total = 0
-    for count, found in enumerate(walk, start=1):
-        total += found.member.size
-        if count > most:
-            raise InvalidInput(
-                f"The archive holds more than the {most:,} files allowed (setting {MEMBERS}).", code="too-many-members"
-            )
+    count = folders = total = 0
+    for found in walk:
+        if found is None:
+            folders += 1
+        else:
+            count += 1
+            total += found.member.size
+        if max(count, folders) > most:
+            raise _too_many(most)
         if total > most_bytes:
             raise _too_large(most_bytes)
-        yield found
+        if found is not None:
+            yield found if len(found.member.name) <= _NAME else _cut(found)
+
+
+def _cut(found: _Found) -> _Found:
+    return _Found(replace(found.member, name=found.member.name[:_NAME]), "its name is too long")
+
+
+def _too_many(most: int) -> InvalidInput:
+    return InvalidInput(
+        f"The archive holds more than the {most:,} files, or folders, allowed (setting {MEMBERS}).",
+        code="too-many-members",
+    )
 
 
 def _too_large(most: int) -> InvalidInput:
@@ -161,10 +180,13 @@ def _too_large(most: int) -> InvalidInput:
     )
 
 
-def _walk_zip(archive: Path) -> Iterator[_Found]:
-    with zipfile.ZipFile(archive) as opened:
+def _walk_zip(archive: Path, most: int) -> Iterator[_Found | None]:
+    """Yield what is in a zip; None for a folder."""
+    longest = _ZIP_END + most * _ZIP_ROW
+    with _Careful(archive, longest, _too_many(most)) as file, zipfile.ZipFile(file) as opened:
         for info in opened.infolist():
             if info.filename.endswith("/"):
+                yield None
                 continue
             trouble = ""
             if stat.S_ISLNK(info.external_attr >> 16):
@@ -182,13 +204,16 @@ def _walk_zip(archive: Path) -> Iterator[_Found]:
             )
 
 
-def _walk_tar(path: Path, folder: _Folder | None = None) -> Iterator[_Found]:
+def _walk_tar(path: Path, folder: _Folder | None = None) -> Iterator[_Found | None]:
+    """Yield what is in a tar; None for a folder."""
     length = path.stat().st_size
     # A name that is no UTF-8 would come, by default, as text that nobody can write down again.
     opening = functools.partial(tarfile.open, mode="r:", encoding="utf-8", errors="replace")
-    with path.open("rb") as file, opening(fileobj=_Careful(file)) as opened:
-        for info in opened:
+    with _Careful(path, _TAR_HEADER, EOFError()) as file, opening(fileobj=file) as opened:
+        while (info := opened.next()) is not None:
+            opened.members.clear()  # which it would keep, headers and all
             if info.isdir():
+                yield None
                 continue
             trouble = ""
             if info.issym() or info.islnk():
@@ -202,15 +227,19 @@ def _walk_tar(path: Path, folder: _Folder | None = None) -> Iterator[_Found]:
 
 
 class _Careful(io.BufferedReader):
-    """A file that refuses to be read in one piece larger than a sane header."""
+    """A file that refuses, by an error, to be read in one piece of more than so many bytes."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file.raw if isinstance(file, io.BufferedReader) else file)  # type: ignore[arg-type]
+    def __init__(self, path: Path, most: int, error: Exception) -> None:
+        super().__init__(io.FileIO(path))
+        self._most, self._error = most, error
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0 or size > _TAR_HEADER:
-            raise EOFError
-        return super().read(size)
+        if size is None or size < 0:  # to the end: zipfile looks for it so
+            size = self._most + 1
+        data = super().read(min(size, self._most + 1))
+        if len(data) > self._most:
+            raise self._error
+        return data
 
 
 def _unzipped(archive: Path, folder: Path, most_bytes: int) -> Path:

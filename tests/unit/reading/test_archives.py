@@ -69,6 +69,40 @@ def test_names_that_are_no_utf8_become_text_that_can_be_written(tmp_path: Path, 
     assert (tmp_path / "out").read_bytes() == DATA
 
 
+def test_an_endless_list_of_files_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(4_000):
+            archive.writestr(zipfile.ZipInfo(f"{number}/"), b"")  # folders, which are not counted
+    with pytest.raises(InvalidInput) as refused:
+        listed(path, most=10)
+    assert refused.value.code == "too-many-members"
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_folders_are_many_too(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for number in range(20):
+            folder = tarfile.TarInfo(f"{number}")
+            folder.type = tarfile.DIRTYPE
+            archive.addfile(folder)
+    assert listed(path, most=20) == ([], [])
+    with pytest.raises(InvalidInput) as refused:
+        listed(path, most=19)
+    assert refused.value.code == "too-many-members"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_of_an_endless_name_only_the_beginning_is_kept(tmp_path: Path, kind: str) -> None:
+    name = "n" * 20_000 + ".tif"
+    path = tmp_path / f"a.{kind}"
+    make_zip(path, [name]) if kind == "zip" else make_tar(path, [name], "w")
+    members, (skipped,) = listed(path)
+    assert (members, skipped.reason) == ([], "its name is too long")
+    assert len(skipped.name) <= 200
+
+
 def test_an_unpacked_tar_goes_with_its_members(tmp_path: Path) -> None:
     archive = make_tar(tmp_path / "a.tar.gz", NAMES)
     members, _ = listed(archive)
