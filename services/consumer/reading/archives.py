@@ -211,7 +211,7 @@ def _walk_tar(path: Path, folder: _Folder | None = None) -> Iterator[_Found | No
     opening = functools.partial(tarfile.open, mode="r:", encoding="utf-8", errors="replace")
     with _Careful(path, _TAR_HEADER, EOFError()) as file, opening(fileobj=file) as opened:
         while (info := opened.next()) is not None:
-            opened.members.clear()  # which it would keep, headers and all
+            opened.members.clear()  # type: ignore[attr-defined]  # it would keep all of them, with their headers
             if info.isdir():
                 yield None
                 continue

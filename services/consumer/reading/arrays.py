@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from shared.errors import InvalidInput
 # Names under which images are kept in .npz files, in the order of preference; else the first array.
 _NAMES = ("raw", "image", "X", "arr_0")
 _HEADER = 10_000
+#: What NumPy raises on a header that is none.
+BAD_HEADER = (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, EOFError, tokenize.TokenError)
 _PIECE = 1 << 20
 
 
@@ -89,7 +92,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file, max_header_size=_HEADER)
-    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, EOFError) as error:
+    except BAD_HEADER as error:
         raise InvalidInput("The NumPy file is damaged: its header is not valid.", code="damaged") from error
     if dtype.hasobject:
         raise InvalidInput(

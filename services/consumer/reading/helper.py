@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from dataclasses import asdict
@@ -91,6 +92,7 @@ def _private_output() -> TextIO:
 
 def _answer(request: dict[str, str], limits: ReadLimits) -> dict[str, Any]:
     target, began = Path(request["target"]), time.process_time()
+    tempfile.tempdir = str(target.parent)  # what a process leaves there that is killed goes with the job
     try:
         decoded = decode(Path(request["source"]), target, limits, request["dimension_order"])
     except InvalidInput as error:

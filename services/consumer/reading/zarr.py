@@ -26,6 +26,8 @@ from shared.errors import InvalidInput
 _MARKS = (".zattrs", ".zgroup", ".zarray", "zarr.json")
 # Bytes of one metadata file.
 _METADATA = 4 << 20
+# Chunks of one array: each is looked for, whether it is there or not, and takes its time.
+_CHUNKS = 1_000_000
 _MICROMETRES = {
     "micrometer": 1.0, "micrometre": 1.0, "µm": 1.0, "um": 1.0, "nanometer": 1e-3, "nanometre": 1e-3, "nm": 1e-3,
     "millimeter": 1e3, "millimetre": 1e3, "mm": 1e3, "meter": 1e6, "m": 1e6, "angstrom": 1e-4,
@@ -72,6 +74,7 @@ def open_zarr(path: Path, limits: ReadLimits) -> Iterator[Source]:
         except _WRONG as error:
             raise InvalidInput("The OME-Zarr file is damaged: its metadata is not valid.", code="damaged") from error
         check_shape(array.shape, array.dtype, limits)
+        _check_grid(array)
         check_piece(
             4 * math.prod(array.chunk) * array.dtype.itemsize, limits, "Decoding one chunk of the OME-Zarr image"
         )
@@ -177,11 +180,22 @@ def _lengths(values: Any, least: int = 0) -> tuple[int, ...]:
     return lengths
 
 
-def _write(file: zipfile.ZipFile, names: set[str], array: _Array, target: Target) -> None:
+def _check_grid(array: _Array) -> None:
+    if math.prod(map(len, _grid(array))) > _CHUNKS:
+        raise InvalidInput(
+            f"The OME-Zarr image is cut into more than {_CHUNKS:,} chunks, which is not supported.", code="unsupported"
+        )
+
+
+def _grid(array: _Array) -> list[range]:
+    """Return the places of the chunks along each axis."""
     if len(array.chunk) != len(array.shape):
         raise InvalidInput("The OME-Zarr file is damaged: its metadata is not valid.", code="damaged")
-    grid = [range(-(-length // step)) for length, step in zip(array.shape, array.chunk, strict=True)]
-    for place in itertools.product(*grid):
+    return [range(-(-length // step)) for length, step in zip(array.shape, array.chunk, strict=True)]
+
+
+def _write(file: zipfile.ZipFile, names: set[str], array: _Array, target: Target) -> None:
+    for place in itertools.product(*_grid(array)):
         name = array.name(place)
         region = tuple(
             slice(i * step, min(length, (i + 1) * step))

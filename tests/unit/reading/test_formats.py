@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from services.consumer.reading import arrays, helper
 from services.consumer.reading.decoded import Decoded
 from services.consumer.reading.formats import decode
 from services.consumer.reading.limits import ReadLimits
@@ -308,3 +311,21 @@ def test_not_a_number_and_infinities_are_kept(tmp_path: Path) -> None:
     image[0, :3] = np.nan, np.inf, -np.inf
     tifffile.imwrite(tmp_path / "a.tif", image)
     assert np.array_equal(read(tmp_path / "a.tif")[1][0, 0], image, equal_nan=True)
+
+
+def test_what_a_killed_decoder_leaves_lies_in_the_jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    made = []
+    extract = arrays._extract
+
+    def noted(archive: zipfile.ZipFile, name: str, target: Path, limits: ReadLimits) -> None:
+        made.append(target)
+        extract(archive, name, target, limits)
+
+    monkeypatch.setattr(arrays, "_extract", noted)
+    np.savez(tmp_path / "a.npz", np.zeros((8, 9), np.uint8))
+    (tmp_path / "job").mkdir()
+    request = {"source": str(tmp_path / "a.npz"), "target": str(tmp_path / "job" / "out.npy"), "dimension_order": ""}
+    assert "decoded" in helper._answer(request, ReadLimits())
+    assert made[0].is_relative_to(tmp_path / "job")
+    assert [path.name for path in (tmp_path / "job").iterdir()] == ["out.npy"]

@@ -43,11 +43,16 @@ def changed(
     return out
 
 
+def _pixel_by_pixel() -> dict[str, Any]:
+    return {"name": "regular", "configuration": {"chunk_shape": [1, 1, 1, 1]}}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda about: about.update(shape=[2, 3, 200_000, 300_000]), "IMAGE_PIXELS"),
         (lambda about: about["chunk_grid"]["configuration"].update(chunk_shape=[1, 3, 200_000, 300_000]), "one chunk"),
+        (lambda about: about.update(shape=[2, 3, 2000, 3000], chunk_grid=_pixel_by_pixel()), "into more than"),
         (lambda about: about.update(shape="x"), "metadata is not valid"),
         (lambda about: about.update(shape=[2, 3, 0, 30]), "no pixels"),
         (lambda about: about.update(data_type="complex64"), "complex64"),
