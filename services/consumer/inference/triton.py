@@ -109,10 +109,9 @@ class TritonServer:
                     result = await replica.client.infer(
                         model, inputs, version, outputs, client_timeout=limit, headers=headers
                     )
-                maps = await _maps(result, loan)
+                maps = await maps_of(result, loan, model, kinds)
             if on_used is not None:
-                told = result.as_numpy("seconds")
-                on_used(part[-1] if told is None else float(told.item()))
+                on_used(seconds_of(result, part[-1]))
             return maps
 
         return await self._try(ask, model, version, timeout=timeout, on_retry=on_retry)
@@ -243,12 +242,39 @@ def _kind(block: NDArray[Any]) -> str:
     return KINDS[name]
 
 
-async def _maps(result: Any, loan: Loan | None) -> NDArray[np.uint8]:
-    """The answer, uint8 (K, h, w), from where it was put."""
+async def maps_of(result: Any, loan: Loan | None, model: str, kinds: int) -> NDArray[np.uint8]:
+    """The answer, uint8 (K, h, w), from where it was put; raises InvalidInput if it is another one."""
     if loan is None or not loan.room:
-        maps: NDArray[np.uint8] = result.as_numpy("maps")[0]
-        return maps
-    return await asyncio.to_thread(loan.read, [int(length) for length in result.get_output("maps").shape[1:]])
+        maps = result.as_numpy("maps")
+        _check_maps(model, kinds, None if maps is None else (maps.dtype.name, *maps.shape))
+        first: NDArray[np.uint8] = maps[0]
+        return first
+    told = result.get_output("maps")
+    shape = [] if told is None else [int(length) for length in told.shape]
+    _check_maps(model, kinds, None if told is None else (told.datatype.lower(), *shape))
+    if math.prod(shape) > loan.room:
+        raise InvalidInput(f"The model {model} answers more than it said.", code="does-not-fit-model")
+    return await asyncio.to_thread(loan.read, shape[1:])
+
+
+def _check_maps(model: str, kinds: int, told: tuple[Any, ...] | None) -> None:
+    """Raise InvalidInput where the type and shape of an answer, or None, are none of maps."""
+    sound = told is not None and len(told) == 5 and told[:2] == ("uint8", 1) and min(told[2:]) > 0
+    if not sound or (kinds and told is not None and told[2] != kinds):
+        said = "nothing" if told is None else f"{told[0]} {told[1:]}"
+        raise InvalidInput(
+            f"The model {model} answers {said}, where {kinds or 'some'} maps of uint8 are wanted.",
+            code="does-not-fit-model",
+        )
+
+
+def seconds_of(result: Any, measured: float) -> float:
+    """The server's seconds that were the request's: as it says, else as they were measured here."""
+    told = result.as_numpy("seconds")
+    if told is None or told.size != 1:
+        return measured
+    seconds = float(told.item())
+    return seconds if seconds >= 0 and math.isfinite(seconds) else measured
 
 
 async def _through_socket(block: NDArray[Any], kind: str) -> InferInput:
