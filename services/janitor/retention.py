@@ -10,7 +10,7 @@ import structlog
 
 from services.janitor import metrics
 from services.janitor.rounds import Troubles
-from shared.errors import NotFound
+from shared.errors import InvalidInput
 from shared.jobs import JobStore
 from shared.storage import Storage
 
@@ -77,7 +77,7 @@ async def delete_own(storage: Storage, name: str) -> bool:
     """Delete an object if this deployment wrote it; return whether it was there and is gone."""
     try:
         found = await storage.stat(name)
-    except NotFound:
+    except InvalidInput:  # not there, or no name of an object at all
         return False
     return found.deployment == storage.deployment and await storage.delete(name)
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from shared.errors import InvalidInput, NotFound, Retry
-from shared.storage.names import OWN, checked, checked_prefix
+from shared.storage.names import OWN, checked, checked_prefix, is_text
 from shared.storage.offload import off_loop, settled
 from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
 from shared.storage.trouble import as_ours
@@ -288,7 +288,8 @@ class FileStorage:
     def _keys(self, inside: str, prefix: str) -> Iterator[str]:
         try:
             with os.scandir(self.folder / inside) as entries:
-                names = [inside + entry.name + ("/" if entry.is_dir() else "") for entry in entries]
+                named = [entry for entry in entries if is_text(entry.name)]  # people may call theirs anything
+                names = [inside + entry.name + ("/" if entry.is_dir() else "") for entry in named]
         except (FileNotFoundError, NotADirectoryError):
             return
         for name in sorted(names):

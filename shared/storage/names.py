@@ -37,11 +37,18 @@ def checked_prefix(prefix: str) -> str:
     return prefix
 
 
-def _fault(key: str, parts: list[str]) -> str:
+def is_text(name: str) -> bool:
+    """Tell whether a name is valid Unicode; that of a file may be any bytes, and then is no part of a key."""
     try:
-        size = max(len(key.encode()) - LONGEST, max(len(part.encode()) for part in parts) - LONGEST_PART)
+        return name.isascii() or bool(name.encode())
     except UnicodeEncodeError:
+        return False
+
+
+def _fault(key: str, parts: list[str]) -> str:
+    if not is_text(key):
         return "it is not valid Unicode"
+    size = max(len(key.encode()) - LONGEST, max(len(part.encode()) for part in parts) - LONGEST_PART)
     if size > 0:
         return f"it is longer than {LONGEST} bytes, or a part of it longer than {LONGEST_PART}"
     if any(part in {"", ".", ".."} for part in parts):

@@ -156,10 +156,13 @@ class GcsPartials:
 
     async def _parts(self, partial: Partial) -> list[_Part]:
         """Return the parts that follow one another from the first byte on; of several at one offset the longest."""
-        found = sorted([_part(stat) async for stat in self._own.list(f"{partial.id}/parts/")])
+        longest: dict[int, _Part] = {}
+        async for stat in self._own.list(f"{partial.id}/parts/"):
+            part = _part(stat)
+            longest[part.start] = max(part, longest.get(part.start, part))
         chosen: list[_Part] = []
         end = 0
-        while following := max((part for part in found if part.start == end and part.end > end), default=None):
+        while (following := longest.get(end)) is not None and following.end > end:
             chosen.append(following)
             end = following.end
         return chosen

@@ -11,9 +11,12 @@ call('ZADD', P .. 'expiry', 0, id)
 local f = fields_of(id, 'uses', 'stored_as')
 local sound, uses = pcall(cjson.decode, f[1] or '[]')
 for _, name in ipairs(sound and type(uses) == 'table' and uses or {}) do
-  local key = P .. 'uses:' .. name
-  call('SREM', key, id)
-  local object = call('EXISTS', key) == 0 and give_up(name, f[2] or nil)
+  local object
+  if type(name) == 'string' then
+    local key = P .. 'uses:' .. name
+    call('SREM', key, id)
+    object = call('EXISTS', key) == 0 and give_up(name, f[2] or nil)
+  end
   if object then
     call('SADD', P .. 'doomed', object)
     reply[#reply + 1] = object

@@ -382,3 +382,16 @@ async def test_an_orphan_that_cannot_be_deleted_keeps_no_other(
         await Orphans(store, storage, "j1", OrphanSettings(grace=60)).round()
     assert await names(storage) == ["uploads/a.tif"]
     assert await store.redis.smembers(f"{store.prefix}doomed") == {"uploads/a.tif"}
+
+
+async def test_a_damaged_list_of_files_keeps_no_job_from_being_forgotten(store: JobStore, storage: Storage) -> None:
+    clock = Clock(store)
+    damaged = [await finished(clock.store, storage, retention=1) for _ in range(2)]
+    sound = await finished(clock.store, storage, retention=1)
+    lists = ('["../x", ".kiosk/y", "a//b"]', '[{"x": 1}, 7, null, ["y"]]')
+    for job_id, uses in zip(damaged, lists, strict=True):
+        await store.redis.hset(f"{store.prefix}job:{job_id}", "uses", uses)
+    clock.pass_(2)
+    await Retention(clock.store, storage, "j1", 10).round()
+    assert [await store.get(job_id) for job_id in (*damaged, sound)] == [None] * 3
+    assert await names(storage) == []

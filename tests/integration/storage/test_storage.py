@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from shared.errors import InvalidInput, NotFound
-from shared.storage import Storage, read_all
+from shared.storage import Storage, open_storage, read_all
 
 
 async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -205,3 +206,15 @@ async def test_many_at_once(storage: Storage, noise: bytes) -> None:
 async def test_check_leaves_nothing(storage: Storage) -> None:
     await storage.check()
     assert await keys(storage) == []
+
+
+def test_names_that_are_no_text_are_no_keys(tmp_path: Path) -> None:
+    """In a folder that people use too, a file may be called anything."""
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "a.tif").write_bytes(b"a")
+    (tmp_path / "uploads" / os.fsdecode(b"\xe4.tif")).write_bytes(b"no key names me")
+
+    async def listed() -> list[str]:
+        return await keys(open_storage(tmp_path.as_uri(), "mine"), "uploads/")
+
+    assert asyncio.run(listed()) == ["uploads/a.tif"]
