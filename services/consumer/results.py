@@ -14,9 +14,16 @@ from shared.jobs import Job
 
 Entry = tuple[str, Path]
 
+#: Bytes of a name of results: with what is put behind it, no more than file systems and buckets take.
+_LONGEST = 200
+
 
 def base_name(job: Job) -> str:
-    """Return the name of a job's input without folder and ending: what its results are called after."""
+    """Return what a job's results are called after: its input, without folder and ending, as far as there is room."""
+    return _stem(job).encode("utf-8", "replace")[:_LONGEST].decode(errors="ignore")
+
+
+def _stem(job: Job) -> str:
     name = PurePosixPath(job.fields.get("original_name", "").replace("\\", "/")).name or "image"
     lowered = name.lower()
     for ending in (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.zarr.zip", ".zarr.zip", ".tar.gz"):

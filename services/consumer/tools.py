@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import posixpath
 import threading
 import time
@@ -117,7 +118,7 @@ class Tools:
             raise InvalidInput("The job names no input file.", code="no-input")
         path = self.bench.storage.local_path(name)
         if path is None:
-            path = self.scratch / f"fetched-{name.replace('/', '-')}"
+            path = self.scratch / f"fetched-{hashlib.sha256(name.encode()).hexdigest()}"  # however long the name is
             await self.bench.storage.download(name, path)
         size = await asyncio.to_thread(_size, path)
         metrics.bytes_in.labels(self.job.type).inc(size)

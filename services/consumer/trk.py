@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.consumer.reading import Member, extract_member, list_members
+from services.consumer.reading.arrays import BAD_HEADER
 from services.consumer.reading.limits import MEMORY
 from services.consumer.settings import LimitSettings
 from shared.errors import InvalidInput
@@ -76,7 +77,7 @@ def _array(path: Path, files: Mapping[str, Member], name: str, scratch: Path, li
     extract_member(path, member, scratch / name)
     try:
         return np.asarray(np.load(scratch / name, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, *BAD_HEADER) as error:
         raise InvalidInput(f"{name} in the file is no sound array of numbers.", code="unreadable") from error
 
 

@@ -82,8 +82,8 @@ T = TypeVar("T")
 Outcome = Done | Split | Failed
 Handler = Callable[[Job], Awaitable[Outcome]]
 
-#: Seconds until a failed attempt is made again; doubled with each loss.
-_FIRST_DELAY = 2.0
+#: Seconds until a failed attempt is made again; doubled with each loss, up to some minutes.
+_FIRST_DELAY, _LONGEST_DELAY = 2.0, 300.0
 
 
 @dataclass
@@ -274,7 +274,7 @@ class Worker:
             await self._change(attempt, "failed", lambda: self._store.fail(self.name, held, _writable(str(error))))
         else:
             reason, after = _told(error)
-            delay = after or _FIRST_DELAY * 2 ** int(attempt.job.fields.get("losses", "0"))
+            delay = after or delay_after(int(attempt.job.fields.get("losses", "0")))
             self._log.warning("attempt-failed", reason=reason, exc_info=None if isinstance(error, Retry) else error)
             await self._change(attempt, "retried", lambda: self._store.fail(self.name, held, reason, again_in=delay))
 
@@ -378,6 +378,11 @@ async def _wait(event: asyncio.Event, period: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(period):
             await event.wait()
+
+
+def delay_after(losses: int) -> float:
+    """Return the seconds until a job is tried again that was lost or failed so often before."""
+    return float(min(_LONGEST_DELAY, _FIRST_DELAY * 2**losses))
 
 
 def _told(error: Exception) -> tuple[str, float | None]:

@@ -98,7 +98,7 @@ class Mesmer(Pipeline[MesmerOptions]):
 
 
 def _two_channels(options: MesmerOptions, count: int, card: ModelCard) -> tuple[int, ...]:
-    if {kind.name for kind in card.objects} < set(KINDS) or len(card.channels) != 2:
+    if not {kind.name for kind in card.objects} >= set(KINDS) or len(card.channels) != 2:
         raise InvalidInput(
             f"The model {card.name} does not give whole cells and nuclei from two channels.", code="does-not-fit-model"
         )

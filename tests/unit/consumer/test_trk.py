@@ -36,3 +36,30 @@ def test_a_bomb_is_not_unpacked_to_its_end(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.trk", other=bytes(150_000_000))
     with pytest.raises(InvalidInput, match="more than two arrays of 10,000,000 bytes"):
         read_trk(path, tmp_path, LimitSettings(job_memory=10_000_000))
+
+
+def npy(header: str) -> bytes:
+    """Return an .npy file with a header, and some bytes."""
+    text = header.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(1000)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<u2', 'fortran_order': False, 'shape': (2, 5, 5",
+        "{'descr': '<u2', 'fortran_order': False, 'shape': (2, -5, 5), }",
+        "{'descr': 7, 'fortran_order': False, 'shape': (2, 5, 5), }",
+        "{'descr': '<u2', 'fortran_order': False, 'shape': (2, 5, 10**30), }",
+        "{'descr': '<u2', 'fortran_order': False, 'shape': (2, 5, " + "9" * 30 + "), }",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (2, 5, 5), }",
+        "(" * 5_000,
+        "{'descr': '<u2'",
+        "\0" * 50,
+    ],
+)
+def test_a_broken_array_is_told_as_one(tmp_path: Path, header: str) -> None:
+    path = packed(tmp_path / "a.trk", raw=npy(header), tracked=npy(header))
+    with pytest.raises(InvalidInput) as refused:
+        read_trk(path, tmp_path, LimitSettings())
+    assert refused.value.code == "unreadable"
