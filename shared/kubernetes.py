@@ -118,9 +118,7 @@ class Cluster:
             items += page.get("items") or []
         return items, page["metadata"]["resourceVersion"]
 
-    async def watch(
-        self, path: str, version: str, seconds: int = _WATCH_SECONDS, *, selector: str = ""
-    ) -> AsyncIterator[Json]:
+    async def watch(self, path: str, version: str, seconds: int = _WATCH_SECONDS) -> AsyncIterator[Json]:
         """Yield the events of a collection after a version, until the server ends the watch after ``seconds``.
 
         The first thing yielded is an event of type CONNECTED, as soon as the server has accepted the watch.
@@ -129,7 +127,7 @@ class Cluster:
             Gone: the version is too old.
         """
         query: dict[str, str | int] = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": seconds}
-        query |= {"resourceVersion": version} | ({"labelSelector": selector} if selector else {})
+        query |= {"resourceVersion": version}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CALL_TIMEOUT, sock_read=seconds + _CALL_TIMEOUT)
         try:
             # Accepted at once or not at all: an API server that has lost its etcd lets a watch wait.
@@ -260,7 +258,6 @@ class Pod:
 
     Attributes:
         name: its name, which is its worker's.
-        uid: of this very pod, not of another of the same name.
         labels: for selectors.
         ready: its containers work.
         stopping: it was told to end.
@@ -272,7 +269,6 @@ class Pod:
     """
 
     name: str
-    uid: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     ready: bool = False
     stopping: bool = False
@@ -292,7 +288,6 @@ def pod_of(raw: Json) -> Pod:
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     return Pod(
         name=meta["name"],
-        uid=meta["uid"],
         labels=meta.get("labels") or {},
         ready=conditions.get("Ready", {}).get("status") == "True",
         stopping="deletionTimestamp" in meta,
@@ -327,16 +322,12 @@ class Pods:
     the first list, while the watch is broken, and when nothing was heard for too long.
     """
 
-    def __init__(
-        self, cluster: Cluster, changed: Callable[[], None], *, stale_after: float = 90.0, selector: str = ""
-    ) -> None:
-        """Prepare; ``changed`` is called after each change and each list; a label ``selector`` leaves others out."""
+    def __init__(self, cluster: Cluster, changed: Callable[[], None], *, stale_after: float = 90.0) -> None:
+        """Prepare; ``changed`` is called after each change and each list."""
         self._cluster = cluster
-        self._selector = selector
         self._changed = changed
         self._stale_after = stale_after
         self._pods: dict[str, Pod] = {}
-        self._seen: set[str] = set()
         self._trouble = "the pods have not been listed yet"
         self._heard = -float("inf")
         self.lists = 0
@@ -352,23 +343,6 @@ class Pods:
         if time.monotonic() - self._heard > self._stale_after:
             raise Retry(f"Nothing was heard of the pods for {self._stale_after:g} s.")
         return self._pods
-
-    def vanished(self, workers: Mapping[str, str]) -> set[str]:
-        """Return those of some workers (name to its pod's uid, empty where that is unknown) that are gone for certain.
-
-        Gone is a worker whose pod has ended, or does not exist, or is another one of the same name. A worker of no
-        uid counts only if this watch has seen its pod: it may run elsewhere.
-
-        Raises:
-            Retry: the pods are not known for certain at this moment.
-        """
-        pods, gone = self.all(), set()
-        for name, uid in workers.items():
-            pod = pods.get(name)
-            if _is_gone(pod, uid, name in self._seen):
-                gone.add(name)
-        self._seen = {name for name in self._seen if name in pods or (name in workers and name not in gone)}
-        return gone
 
     async def run(self) -> None:
         """List and watch until cancelled: anew after every trouble, and from time to time in any case."""
@@ -391,10 +365,8 @@ class Pods:
                 pause = min(2 * pause, 10.0)
 
     async def _list(self) -> str:
-        query = {"labelSelector": self._selector} if self._selector else {}
-        items, version = await self._cluster.list_all(self._cluster.pods(), **query)
+        items, version = await self._cluster.list_all(self._cluster.pods())
         self._pods = {pod.name: pod for pod in map(pod_of, items)}
-        self._seen |= self._pods.keys()
         self.lists += 1
         self._heard = time.monotonic()
         self._trouble = ""
@@ -404,7 +376,7 @@ class Pods:
     async def _follow(self, version: str) -> None:
         until = time.monotonic() + _RESYNC_SECONDS
         while time.monotonic() < until:
-            async for event in self._cluster.watch(self._cluster.pods(), version, selector=self._selector):
+            async for event in self._cluster.watch(self._cluster.pods(), version):
                 self._heard = time.monotonic()
                 if event["type"] == "CONNECTED":
                     continue
@@ -420,14 +392,7 @@ class Pods:
             return  # a change of something that does not matter
         else:
             self._pods[pod.name] = pod
-            self._seen.add(pod.name)
         self._changed()
-
-
-def _is_gone(pod: Pod | None, uid: str, seen: bool) -> bool:
-    if pod is None:
-        return bool(uid) or seen
-    return pod.ended or bool(uid and pod.uid != uid)
 
 
 def selects(selector: str, labels: Mapping[str, str]) -> bool:

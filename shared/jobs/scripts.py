@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,3 @@ def source(name: str, database: int) -> str:
 def server_clock() -> str:
     """Leave the time to the Redis server: one clock for all processes."""
     return ""
-
-
-def milliseconds() -> int:
-    """Return this machine's wall clock in ms since 1970."""
-    return time.time_ns() // 1_000_000

@@ -20,8 +20,6 @@ Status = Literal[
 ]
 JOB_ID = r"^[a-z0-9][a-z0-9-]{0,62}:[0-9a-f]{32}(\.[0-9]{1,6})*$"
 BATCH_ID = r"^[0-9a-f]{32}$"
-JobId = Annotated[str, Field(pattern=JOB_ID, examples=["segmentation:0123456789abcdef0123456789abcdef"])]
-BatchId = Annotated[str, Field(pattern=BATCH_ID)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 FileKey = Annotated[str, Field(min_length=1, max_length=300, examples=["uploads/0123456789abcdef0123456789abcdef.tif"])]
 

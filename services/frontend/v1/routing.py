@@ -44,7 +44,6 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[int, ...] = ()
     tag: str = "jobs"
-    open: bool = False
 
 
 def answer(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -35,7 +35,6 @@ class Server:
         self.asked: list[str] = []
         self.answer: tuple[int, dict[str, Any], dict[str, str]] | None = None
         self.tokens: list[str] = []
-        self.selectors: set[str] = set()
         self.waits = 0
         self.last = asyncio.Event()
 
@@ -44,7 +43,6 @@ class Server:
         if self.answer:
             status, body, headers = self.answer
             return web.json_response(body, status=status, headers=headers)
-        self.selectors.add(request.query.get("labelSelector", ""))
         if "watch" not in request.query:
             self.asked.append("list")
             begin = int(request.query.get("continue", "0"))
@@ -211,20 +209,6 @@ async def test_silence_for_too_long_is_not_acted_upon(server: Server, cluster: C
     await watched(server, pods)
     with pytest.raises(Retry, match="Nothing was heard"):
         pods.all()
-
-
-async def test_only_workers_whose_pod_is_gone_for_certain_have_vanished(server: Server, cluster: Cluster) -> None:
-    ended = pod("ended", 2)
-    ended["status"]["phase"] = "Failed"
-    server.items = [pod("here", 1), ended, pod("goes", 3), pod("remade", 4)]
-    server.streams = [events(("DELETED", pod("goes", 5)))]
-    pods = Pods(cluster, lambda: None, selector="app=x")
-    with pytest.raises(Retry):
-        pods.vanished({"goes": ""})
-    await watched(server, pods)
-    workers = {"here": "", "ended": "", "goes": "", "remade": "earlier", "elsewhere": "", "never-seen": "a-uid"}
-    assert pods.vanished(workers) == {"ended", "goes", "remade", "never-seen"}
-    assert server.selectors == {"app=x"}
 
 
 async def test_throttling_is_respected(server: Server, cluster: Cluster) -> None:
