@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 from prometheus_client import Counter
@@ -74,6 +77,8 @@ class Desk:
         self._quotas = quotas
         self._log = log.bind()
         self._submit = Coalescer(self._submit_many, alone=True)
+        #: One for each owner with orders under way.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def submit(self, order: Order) -> Submitted:
         """Submit one job; the same order again, under the same id or key, is the same job.
@@ -84,8 +89,8 @@ class Desk:
             TooMany: too many of the owner's jobs wait.
         """
         job = self.new_job(order, await self.check(order))
-        await self._check_room(job)
-        answer = await self._submit(job)
+        async with self._room(job):
+            answer = await self._submit(job)
         if not answer.created:
             await refuse_another(self._store, job, answer.id)
         self._tell(order, answer)
@@ -94,8 +99,8 @@ class Desk:
     async def submit_batch(self, orders: list[Order]) -> list[Submitted]:
         """Submit many jobs, of which none is submitted where one is refused; raises as ``submit`` does."""
         jobs = [self.new_job(order, await self.check(order)) for order in orders]
-        await self._check_room(*jobs)
-        answers = await self._store.submit(*jobs)
+        async with self._room(*jobs):
+            answers = await self._store.submit(*jobs)
         for order, job, answer in zip(orders, jobs, answers, strict=True):
             if not answer.created:
                 await refuse_another(self._store, job, answer.id)
@@ -113,9 +118,19 @@ class Desk:
             )
         return options
 
+    @contextlib.asynccontextmanager
+    async def _room(self, *jobs: NewJob) -> AsyncIterator[None]:
+        """Have room for jobs; an owner's orders take turns, or many at once would each be given the last room."""
+        if not self._quotas.waiting:
+            yield
+            return
+        async with self._turns.setdefault(jobs[0].owner, asyncio.Lock()):
+            await self._check_room(*jobs)
+            yield
+
     async def _check_room(self, *jobs: NewJob) -> None:
         """Refuse more waiting jobs than an owner may have; those that are there already are no more."""
-        if not self._quotas.waiting or await self._store.known(jobs[0]):
+        if await self._store.known(jobs[0]):
             return
         waiting = await self._store.waiting(jobs[0].owner, list(await self._catalogue.types()))
         if waiting + len(jobs) > self._quotas.waiting:

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import secrets
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import structlog
 from aiohttp import web
@@ -21,17 +23,24 @@ from services.frontend.v1.jobs import idempotency_key, work_facts
 from services.frontend.v1.models import BatchView, Canceled, NewBatchFile, NewBatchRequest
 from services.frontend.v1.routing import answer
 from services.frontend.v1.views import cost_of
+from shared.costs import USE
 from shared.errors import InvalidInput, NotFound
 from shared.jobs import Job
 from shared.jobs.model import percent
 from shared.jobs.states import FINAL
 
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
 
 #: Bytes of JSON that one file may take.
 _ENTRY = 2_000
-#: Files looked for at once.
+#: Files looked for, or jobs canceled, at once.
 _AT_ONCE = 32
+#: Jobs read in one go, of the most that a batch may have.
+_READ, _MOST = 1_000, 100_000
+#: Of each job what is asked of a whole batch: it may have as many.
+_FIELDS = ("owner", "status", "progress", "reason", "original_name", "output_file_name", *USE)
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -86,21 +95,28 @@ async def get(request: web.Request) -> web.Response:
 
 async def cancel(request: web.Request) -> web.Response:
     """Cancel all jobs of a batch."""
-    jobs = await own_batch(request, request.match_info["id"])
-    by = f"owner {principal(request).owner}"
-    numbers = await asyncio.gather(*(frontend(request).store.cancel(job.id, by) for job in jobs if not job.final))
-    return answer(Canceled(canceled=sum(numbers)))
+    jobs = [job for job in await own_batch(request, request.match_info["id"]) if not job.final]
+    store, by = frontend(request).store, f"owner {principal(request).owner}"
+    canceled = 0
+    for some in _in_parts(jobs, _AT_ONCE):
+        canceled += sum(await asyncio.gather(*(store.cancel(job.id, by) for job in some)))
+    return answer(Canceled(canceled=canceled))
 
 
 async def own_batch(request: web.Request, batch: str) -> list[Job]:
-    """Return the jobs of a batch that are the asker's, oldest first.
+    """Return the jobs of a batch that are the asker's, oldest first, each with the fields that a batch needs.
 
     Raises:
         NotFound: there are none.
     """
-    rows = await frontend(request).store.batch(batch, count=100_000)
-    found = await frontend(request).store.get_many([job_id for job_id, _ in reversed(rows)])
-    mine = [job for job in found if job is not None and principal(request).sees(job.owner)]
+    store, who = frontend(request).store, principal(request)
+    ids = [job_id for job_id, _ in reversed(await store.batch(batch, count=_MOST))]
+    mine: list[Job] = []
+    for some in _in_parts(ids, _READ):
+        for job_id, values in zip(some, await store.fields_of_many([(one, _FIELDS) for one in some]), strict=True):
+            job = Job(job_id, {name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None})
+            if job.status and who.sees(job.owner):
+                mine.append(job)
     if not mine:
         raise NotFound("There is no such batch. It may have expired.", code="no-such-batch")
     return mine
@@ -111,7 +127,7 @@ def _batch_of(owner: str, key: str) -> str:
 
 
 async def _refuse_other_number(request: web.Request, batch: str, number: int) -> None:
-    known = len(await frontend(request).store.batch(batch, count=100_000))
+    known = len(await frontend(request).store.batch(batch, count=_MOST))
     if known not in {0, number}:
         raise InvalidInput(
             f"This Idempotency-Key was used for the batch {batch}, of {known} files and not {number}. Make a new key.",
@@ -119,11 +135,14 @@ async def _refuse_other_number(request: web.Request, batch: str, number: int) ->
         )
 
 
+def _in_parts(all_of_them: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    return (all_of_them[at : at + most] for at in range(0, len(all_of_them), most))
+
+
 async def _found(request: web.Request, entries: list[NewBatchFile]) -> list[Found]:
     front, owner = frontend(request), principal(request).owner
     found: list[Found] = []
-    for at in range(0, len(entries), _AT_ONCE):
-        some = entries[at : at + _AT_ONCE]
+    for some in _in_parts(entries, _AT_ONCE):
         found += await asyncio.gather(*(front.uploads.find(entry.file, owner) for entry in some))
     return found
 

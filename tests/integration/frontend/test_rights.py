@@ -318,6 +318,13 @@ async def test_waiting_jobs_are_limited(serve: Serve) -> None:
     assert (await served.post("/api/predict", order))[0] == 200
 
 
+async def test_waiting_jobs_are_limited_however_many_are_ordered_at_once(serve: Serve) -> None:
+    served = await serve(quotas={"waiting": 2})
+    order = {"jobType": "segmentation", "imageName": "cells.tif"}
+    answers = await asyncio.gather(*(served.post("/api/predict", order) for _ in range(8)))
+    assert sorted(status for status, _ in answers) == [200] * 2 + [429] * 6
+
+
 async def test_requests_are_limited(serve: Serve) -> None:
     served = await serve(quotas={"requests": 0.5})
     statuses = [(await served.get("/api/v1/models"))[0] for _ in range(8)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -183,6 +184,37 @@ async def test_lists_are_paged_and_filtered(served: Served) -> None:
     assert [job["id"] for job in page["jobs"]] == batch["jobs"][:1]
     _, page = await served.get("/api/v1/jobs?type=mesmer")
     assert page == {"jobs": [], "cursor": None}
+
+
+async def test_a_batch_of_any_size_is_read_and_canceled_some_jobs_at_a_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way, most = 0, 0
+    cancel, fields_of_many = served.store.cancel, served.store.fields_of_many
+
+    async def canceled(job_id: str, by: str) -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await cancel(job_id, by)
+        finally:
+            under_way -= 1
+
+    async def read(asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[str | None]]:
+        assert len(asked) <= 3
+        return await fields_of_many(asked)
+
+    monkeypatch.setattr("services.frontend.v1.batches._READ", 3)
+    monkeypatch.setattr("services.frontend.v1.batches._AT_ONCE", 2)
+    monkeypatch.setattr(served.store, "cancel", canceled)
+    monkeypatch.setattr(served.store, "fields_of_many", read)
+    files = [{"file": await _file(served)} for _ in range(7)]
+    _, batch = await served.post("/api/v1/batches", {"type": "segmentation", "files": files})
+    assert (await served.get(f"/api/v1/batches/{batch['id']}"))[1] == batch
+    async with served.http.delete(f"{served.url}/api/v1/batches/{batch['id']}") as answer:
+        assert await answer.json() == {"canceled": 7}
+    assert most == 2
 
 
 async def test_cancel_and_retry(served: Served) -> None:
