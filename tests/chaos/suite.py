@@ -29,6 +29,9 @@ from tests.fixtures.relay import Relay
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.chaos.work"])
 
+#: Bytes of the diary (ten lines) that come between two faults, and s after which the next one comes all the same.
+_LINES, _PATIENCE = 700, 5.0
+
 
 @dataclass(frozen=True)
 class Service:
@@ -175,6 +178,7 @@ class Suite:
         }
         first = list(chances)  # each happens at least once, however short the run
         while not stop.is_set():
+            before = self._noted()
             action = first.pop() if first else random.choices(list(chances), list(chances.values()))[0]
             await action()
             self.happened[action.__name__] += 1
@@ -183,8 +187,18 @@ class Suite:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(random.uniform(0.1, 0.8)):
                     await stop.wait()
+            await self._something_was_done(before, stop)
 
     # -- processes --
+
+    def _noted(self) -> int:
+        return self.diary.stat().st_size if self.diary.exists() else 0
+
+    async def _something_was_done(self, before: int, stop: asyncio.Event) -> None:
+        """Wait for some notes in the diary, for a while: a busy machine must be able to mend a fault before the next."""
+        began = time.monotonic()
+        while self._noted() < before + _LINES and not stop.is_set() and time.monotonic() - began < _PATIENCE:
+            await self.pause(0.05)
 
     async def _frontend_answers(self) -> None:
         """Wait until it does: killed before, again and again on a busy machine, it would never take a job."""
