@@ -195,7 +195,7 @@ class Suite:
         return self.diary.stat().st_size if self.diary.exists() else 0
 
     async def _something_was_done(self, before: int, stop: asyncio.Event) -> None:
-        """Wait for some notes in the diary, for a while: a busy machine must be able to mend a fault before the next."""
+        """Wait for some notes in the diary, for a while: a busy machine needs longer to mend what was done to it."""
         began = time.monotonic()
         while self._noted() < before + _LINES and not stop.is_set() and time.monotonic() - began < _PATIENCE:
             await self.pause(0.05)
