@@ -55,9 +55,9 @@ class TelemetrySettings(Group):
     """What a service tells of itself."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level that is logged."""
+    """Least level that is logged: debug, info, warning or error."""
     log_format: Literal["auto", "json", "console"] = "auto"
-    """auto: readable on a terminal, JSON elsewhere."""
+    """json, console, or auto: readable on a terminal, JSON elsewhere."""
     otlp_endpoint: str = ""
     """OTLP/HTTP collector, such as http://collector:4318; empty: no traces leave the process."""
     trace_ratio: float = Field(1.0, ge=0, le=1)

@@ -102,9 +102,10 @@ class Target(Group):
     warm_spares: Replicas = 0
     """Replicas kept beyond the need, so that the next job finds one that is warm."""
     schedule: tuple[Floor, ...] = ()
-    """Hours with a higher least number."""
+    """Hours with a higher least number, such as {begin: "08:00", end: "18:00", timezone: Europe/Zurich,
+    min_replicas: 1}; Monday to Friday, unless days say otherwise, such as [mon, sat]."""
     budget: Budget | None = None
-    """Most GPU-hours or money in a day."""
+    """Most in a day (UTC): {gpu_hours_per_day: 20} or {money_per_day: 100}; none: no bound."""
     gpus_per_replica: float = Field(0.0, ge=0)
     """GPUs of one replica, for the budget."""
     price_per_hour: float = Field(0.0, ge=0)

@@ -63,11 +63,12 @@ class QuotaSettings(Group):
     """What one owner may take; 0: no limit."""
 
     waiting: int = Field(0, ge=0)
-    """Jobs of one owner that wait at once."""
+    """Jobs of one owner that wait at once; 0: no limit."""
     requests: float = Field(0.0, ge=0)
-    """Requests/s of one owner to one frontend process, averaged over ten seconds."""
+    """Requests/s of one owner to one frontend process, averaged over ten seconds; 0: no limit."""
     upload_bytes: int = Field(0, ge=0)
-    """Bytes that one owner may upload in an hour, over all frontends; a file joined from parts counts beside them."""
+    """Bytes that one owner may upload in an hour, over all frontends; a file joined from parts counts beside them.
+    0: no limit."""
 
 
 class WebhookSettings(Group):
@@ -97,7 +98,7 @@ class Settings(ServiceSettings):
     cors_origins: tuple[str, ...] = ("*",)
     """Origins of other pages that may use the API from a browser. JSON, as in ["https://lab.example"]."""
     results: Literal["stream", "redirect"] = "stream"
-    """Of gs:// results: through this process, or by redirect to a signed address."""
+    """How gs:// results are served: stream, through this process, or redirect, to a signed address."""
     json_bytes: int = Field(1_000_000, ge=1_000)
     """Bytes of a JSON body."""
     label_viewer: str = ""

@@ -28,7 +28,8 @@ class AuthSettings(Group):
     """Who may use the service."""
 
     anonymous: Literal["auto", "on", "off", "compat"] = "auto"
-    """auto: on where only this machine can reach the service; compat: the routes of old clients only."""
+    """Who may come without a key: on, off, auto (on where only this machine can reach the service), or compat (the
+    routes of old clients only)."""
     secret: SecretStr = SecretStr("")
     """Signs sign-in cookies; empty: one is made and kept in Redis."""
     cookie_seconds: Seconds = Field(12 * 3600.0)
