@@ -105,7 +105,7 @@ class Target(Group):
     """Hours with a higher least number, such as {begin: "08:00", end: "18:00", timezone: Europe/Zurich,
     min_replicas: 1}; Monday to Friday, unless days say otherwise, such as [mon, sat]."""
     budget: Budget | None = None
-    """Most in a day (UTC): {gpu_hours_per_day: 20} or {money_per_day: 100}; none: no bound."""
+    """Most in a day (UTC): {gpu_hours_per_day: 20}, or {money_per_day: 100} with price_per_hour; none: no bound."""
     gpus_per_replica: float = Field(0.0, ge=0)
     """GPUs of one replica, for the budget."""
     price_per_hour: float = Field(0.0, ge=0)
