@@ -115,9 +115,9 @@ class Multipart:
                 if found:
                     yield found
                 return
-            # What could be the beginning of a delimiter stays until more has come.
+            # What could be the beginning of a delimiter stays until more has come: no delimiter holds a second \r.
             cut = self._buffer.rfind(b"\r", max(0, len(self._buffer) - keep))
-            if cut < 0:
+            if cut < 0 or not self._delimiter.startswith(self._buffer[cut:]):
                 cut = len(self._buffer)
             found, self._buffer = self._buffer[:cut], self._buffer[cut:]
             if found:

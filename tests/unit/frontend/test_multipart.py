@@ -50,6 +50,17 @@ async def test_parts_come_out_as_they_went_in(parts: list[bytes], cuts: list[int
     assert found == [(f"f{n}", data) for n, data in enumerate(parts)]
 
 
+async def test_a_chunk_is_handed_on_whole_unless_its_end_could_begin_a_boundary() -> None:
+    head = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    pieces = [head, b"abc\rdef", b"ghi\r\n-", b"-ed", b"ge--"]
+
+    async def read() -> bytes:
+        return pieces.pop(0) if pieces else b""
+
+    async for part in Multipart(read, b"edge").parts():
+        assert [chunk async for chunk in part.chunks] == [b"abc\rdef", b"ghi"]
+
+
 @settings(max_examples=100, deadline=None)
 @given(DATA, st.integers(0, 1000))
 async def test_a_body_that_is_cut_is_never_taken_for_whole(data: bytes, cut: int) -> None:

@@ -16,21 +16,25 @@ from shared.storage.protocol import BLOCK
 SIZES = [1, 7, 1400, 65_536, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 0, 5]
 
 
-async def test_chunks_of_all_sizes_are_written_in_their_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [0, 100])
+async def test_chunks_of_all_sizes_are_written_and_digested_in_their_order(tmp_path: Path, others: int) -> None:
     chunks = [bytes([number % 256]) * size for number, size in enumerate(SIZES * 5)]
+    more = [BlockWriter(tmp_path / f"{number}") for number in range(others)]
     writer = BlockWriter(tmp_path / "out")
+    assert len(writer._lines) == (1 if others else 2), "a thread for the digest alone only where cores are free"
     for chunk in chunks:
         await writer.write(chunk)
     whole = b"".join(chunks)
     assert await writer.finish() == (len(whole), hashlib.sha256(whole).hexdigest())
-    await writer.aclose()
+    for each in (writer, *more):
+        await each.aclose()
     assert (tmp_path / "out").read_bytes() == whole
 
 
 async def test_who_brings_more_waits_while_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = threading.Event()
-    write = BlockWriter._write_waiting
-    monkeypatch.setattr(BlockWriter, "_write_waiting", lambda self: disk.wait() and write(self))
+    write = BlockWriter._write
+    monkeypatch.setattr(BlockWriter, "_write", lambda self, block: disk.wait() and write(self, block))
     writer = BlockWriter(tmp_path / "out")
     taken = 0
 
