@@ -55,6 +55,14 @@ def loaded(server: str, timeout: float = TIMEOUT) -> list[str]:
     return sorted({entry["name"] for entry in index if entry.get("state") == "READY"})
 
 
+def missing(server: str, timeout: float = TIMEOUT) -> dict[str, str]:
+    """The models of the repository of which no version is ready, each with why in a line; "" while it is loaded."""
+    index = call(server, "repository/index", {}, timeout)
+    ready = {entry["name"] for entry in index if entry.get("state") == "READY"}
+    reasons = {entry["name"]: str(entry.get("reason", "")) for entry in index if entry["name"] not in ready}
+    return {name: text.partition("\n")[0].removeprefix("Internal: ") for name, text in reasons.items()}
+
+
 def check_model(server: str, name: str, timeout: float = TIMEOUT) -> None:
     """One small inference; raises Unhealthy if it fails.
 

@@ -25,6 +25,8 @@ from shared.settings import StorageSettings
 from shared.storage import open_storage
 from shared.version import VERSION
 
+#: Looks at models that are being loaded, and s between two.
+TRIES, PAUSE = 20, 0.5
 #: Seconds that clocks may differ: leases and links are told in seconds.
 CLOCK = 2.0
 #: Bytes that should be free where state is kept.
@@ -116,11 +118,26 @@ async def models(running: Running) -> list[Finding]:
         return [warning("models", f"{url or 'the model server'} is not examined from here", "Look at its own health.")]
     from services.triton.health import Unhealthy, check_server
 
+    server = f"http://127.0.0.1:{port}"
     try:
-        names = await asyncio.to_thread(check_server, f"http://127.0.0.1:{port}")
+        names = await asyncio.to_thread(check_server, server)
     except Unhealthy as error:
         return [failed("models", str(error), "See `kiosk logs triton`.")]
-    return [ok("models", f"{', '.join(names)} predict")]
+    return [ok("models", f"{', '.join(names)} predict"), *await _absent(server)]
+
+
+async def _absent(server: str) -> list[Finding]:
+    """Which models of the repository are not loaded, and why? While the server tries again it does not say."""
+    from services.triton.health import missing
+
+    for _ in range(TRIES):
+        absent = await asyncio.to_thread(missing, server)
+        if all(absent.values()):
+            break
+        await asyncio.sleep(PAUSE)
+    remedy = "Mend its folder, as docs/models.md tells; the server looks at it again by itself."
+    told = {name: why or "that is still under way" for name, why in absent.items()}
+    return [warning("models", f"{name} is not loaded: {why}", remedy) for name, why in told.items()]
 
 
 async def frontend(url: str) -> list[Finding]:
