@@ -47,7 +47,7 @@ async def main(process: Process[Settings]) -> None:
         process.task("switch-on-notifications", _keep_switched_on(store))
     process.task("events", front.hub.run())
     process.task("keep-alives", front.hub.beat())
-    if settings.webhooks.secret:
+    if settings.webhooks.secret.get_secret_value():
         process.task("webhooks", front.webhooks.run())
     runner = web.AppRunner(make_app(front), access_log=None, shutdown_timeout=settings.grace)
     await runner.setup()

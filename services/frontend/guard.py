@@ -21,6 +21,8 @@ from services.frontend.settings import ConnectionSettings
 #: Files kept for everything but connections: storage, Redis, logs.
 _RESERVED = 200
 _FEWEST = 50
+#: Connections unless somebody says otherwise: each takes some 20 KB when it is an event stream.
+_MOST = 20_000
 _REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -116,4 +118,4 @@ def raise_open_files() -> None:
 
 def _affordable() -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(_FEWEST, files - _RESERVED)
+    return min(_MOST, max(_FEWEST, files - _RESERVED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from shared.auth.settings import AuthSettings
 from shared.costs import CostSettings
@@ -41,7 +41,7 @@ class ConnectionSettings(Group):
     """Connections that have not done so yet; for more, the oldest of them are closed."""
     open: int = Field(0, ge=0)
     """Connections in all, event streams among them; more are told to come again. 0: as many files as the process may
-    open, less 200."""
+    open, less 200, and 20,000 at most."""
     linger_seconds: Seconds = 10.0
     """s for which the rest of a refused body is taken and thrown away, so that its sender reads why."""
     reader_seconds: Seconds = 60.0
@@ -74,7 +74,7 @@ class QuotaSettings(Group):
 class WebhookSettings(Group):
     """Calls to addresses that submitters name."""
 
-    secret: str = ""
+    secret: SecretStr = SecretStr("")
     """Key of the HMAC-SHA256 signature; empty: no webhooks are taken."""
     private: bool = False
     """Whether addresses in private networks may be called, for receivers within the own cluster."""

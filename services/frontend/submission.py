@@ -20,7 +20,7 @@ from services.frontend.errors import TooMany
 from services.frontend.repeats import refuse_another
 from services.frontend.settings import JobSettings, QuotaSettings
 from shared.errors import InvalidInput
-from shared.jobs import JobStore, JobType, NewJob, Submitted
+from shared.jobs import Job, JobStore, JobType, NewJob, Submitted
 from shared.jobs.model import new_id
 from shared.telemetry import current_traceparent
 
@@ -89,7 +89,7 @@ class Desk:
             TooMany: too many of the owner's jobs wait.
         """
         job = self.new_job(order, await self.check(order))
-        async with self._room(job):
+        async with self._room(job.owner, job):
             answer = await self._submit(job)
         if not answer.created:
             await refuse_another(self._store, job, answer.id)
@@ -99,13 +99,23 @@ class Desk:
     async def submit_batch(self, orders: list[Order]) -> list[Submitted]:
         """Submit many jobs, of which none is submitted where one is refused; raises as ``submit`` does."""
         jobs = [self.new_job(order, await self.check(order)) for order in orders]
-        async with self._room(*jobs):
+        async with self._room(jobs[0].owner, *jobs):
             answers = await self._store.submit(*jobs)
         for order, job, answer in zip(orders, jobs, answers, strict=True):
             if not answer.created:
                 await refuse_another(self._store, job, answer.id)
             self._tell(order, answer)
         return answers
+
+    async def again(self, job: Job) -> str:
+        """Submit a failed or canceled job again, as a new one; return its id.
+
+        Raises:
+            InvalidInput: it is not such a job.
+            TooMany: too many of the owner's jobs wait.
+        """
+        async with self._room(job.owner):
+            return await self._store.revive(job.id, new_id(job.type))
 
     async def check(self, order: Order) -> str:
         """Refuse what cannot be done, before any work; return the options as JSON."""
@@ -119,21 +129,23 @@ class Desk:
         return options
 
     @contextlib.asynccontextmanager
-    async def _room(self, *jobs: NewJob) -> AsyncIterator[None]:
-        """Have room for jobs; an owner's orders take turns, or many at once would each be given the last room."""
+    async def _room(self, owner: str, *jobs: NewJob) -> AsyncIterator[None]:
+        """Have room for an owner's jobs, or for one that is still to be made, where the jobs that wait are limited.
+
+        The owner's orders take turns: many at once would each be given the last room.
+        """
         if not self._quotas.waiting:
             yield
             return
-        async with self._turns.setdefault(jobs[0].owner, asyncio.Lock()):
-            await self._check_room(*jobs)
+        async with self._turns.setdefault(owner, asyncio.Lock()):
+            # Those that are there already are no more than they were.
+            if fresh := await self._store.unknown(*jobs) if jobs else 1:
+                await self._check_room(owner, fresh)
             yield
 
-    async def _check_room(self, *jobs: NewJob) -> None:
-        """Refuse more waiting jobs than an owner may have; those that are there already are no more."""
-        if await self._store.known(jobs[0]):
-            return
-        waiting = await self._store.waiting(jobs[0].owner, list(await self._catalogue.types()))
-        if waiting + len(jobs) > self._quotas.waiting:
+    async def _check_room(self, owner: str, fresh: int) -> None:
+        waiting = await self._store.waiting(owner, list(await self._catalogue.types()))
+        if waiting + fresh > self._quotas.waiting:
             metrics.refused.labels("waiting-jobs").inc()
             raise TooMany(
                 f"{waiting} of your jobs wait already; at most {self._quotas.waiting} may. Come again later.",

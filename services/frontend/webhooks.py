@@ -69,6 +69,7 @@ class Webhooks:
         """Follow jobs by the hub, and tell what they cost by the rates."""
         self._rates = priced
         self._settings = settings
+        self._secret = settings.secret.get_secret_value()
         self._store = store
         self._hub = hub
         self._now = now
@@ -82,7 +83,7 @@ class Webhooks:
         Raises:
             InvalidInput: saying why.
         """
-        if not self._settings.secret:
+        if not self._secret:
             raise InvalidInput("Webhooks are switched off here.", code="no-webhooks")
         parts = urlsplit(url)
         try:
@@ -186,7 +187,7 @@ class Webhooks:
             "Content-Type": "application/json",
             "User-Agent": "CellKiosk",
             "Kiosk-Call": call_id,
-            "Kiosk-Signature": f"t={stamp},v1={signature(self._settings.secret, stamp, body)}",
+            "Kiosk-Signature": f"t={stamp},v1={signature(self._secret, stamp, body)}",
         }
         connector = TCPConnector(resolver=_Resolver(private=self._settings.private), force_close=True)
         timeout = ClientTimeout(total=self._settings.timeout)

@@ -25,10 +25,13 @@ class Reading(StoreBase):
         return Job(job_id, fields) if fields else None
 
     @errors_by_meaning
-    async def known(self, job: NewJob) -> bool:
-        """Tell whether submitting a job would give one that is there already: by its id or its idempotency key."""
-        of_key = f"{self.prefix}{keys.IDEMPOTENCY}{job.owner}:{job.idempotency_key}"
-        return bool(await self.redis.exists(self._key(job.id), *([of_key] if job.idempotency_key else [])))
+    async def unknown(self, *jobs: NewJob) -> int:
+        """Return how many of some jobs are not there yet, neither by their id nor by their idempotency key."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for job in jobs:
+                of_key = f"{self.prefix}{keys.IDEMPOTENCY}{job.owner}:{job.idempotency_key}"
+                pipe.exists(self._key(job.id), *([of_key] if job.idempotency_key else []))
+            return sum(not known for known in await pipe.execute())
 
     @errors_by_meaning
     async def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:

@@ -25,7 +25,7 @@ from services.frontend.v1.routing import answer, job_id_of
 from services.frontend.v1.views import job_view
 from shared.errors import InvalidInput, NotFound
 from shared.jobs import Job, Submitted
-from shared.jobs.model import is_id, new_id, type_of
+from shared.jobs.model import is_id, type_of
 from shared.jobs.states import ALL, NEW
 
 log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ async def expire(request: web.Request) -> web.Response:
 async def retry(request: web.Request) -> web.Response:
     """Submit a failed or canceled job again, as a new job."""
     job = await own_job(request, job_id_of(request))
-    fresh = await frontend(request).store.revive(job.id, new_id(job.type))
+    fresh = await frontend(request).desk.again(job)
     log.info("job-revived", job=fresh, revived_from=job.id, owner=principal(request).owner)
     if "webhook" in job.fields:
         await frontend(request).webhooks.follow(fresh)

@@ -332,3 +332,12 @@ async def test_a_thousand_silent_connections_do_not_keep_others_out(impatient: S
         await line.send(_HEAD)
     assert (await impatient.get("/api/health-check"))[0] == 200
     assert [await line.rest() for line in lines] == [b""] * 300
+
+
+def test_no_more_connections_are_borne_than_memory_is_meant_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = []
+    for files in (100, 1_024, 1_048_576):
+        monkeypatch.setattr(resource, "getrlimit", lambda _kind, files=files: (files, files))
+        most.append(Guard(ConnectionSettings())._most)
+    assert most == [50, 824, 20_000]
+    assert Guard(ConnectionSettings(open=100_000))._most == 100_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Any
 
 import pytest
@@ -323,6 +324,28 @@ async def test_waiting_jobs_are_limited_however_many_are_ordered_at_once(serve: 
     order = {"jobType": "segmentation", "imageName": "cells.tif"}
     answers = await asyncio.gather(*(served.post("/api/predict", order) for _ in range(8)))
     assert sorted(status for status, _ in answers) == [200] * 2 + [429] * 6
+
+
+async def test_trying_again_is_one_more_job_that_waits(serve: Serve) -> None:
+    served = await serve(quotas={"waiting": 1})
+    job_id = await served.submit()
+    async with served.http.delete(f"{served.url}/api/v1/jobs/{job_id}") as answer:
+        assert answer.status == 200
+    statuses = [(await served.post(f"/api/v1/jobs/{job_id}/retry", {}))[0] for _ in range(3)]
+    assert statuses == [201, 429, 429]
+
+
+async def test_one_known_job_opens_the_door_for_no_batch(serve: Serve) -> None:
+    """Whoever knows how the jobs of a batch are keyed may order the first of them by itself before."""
+    served = await serve(quotas={"waiting": 2})
+    _, stored = await served.upload()
+    batch = hashlib.sha256(b"anonymous\nmine").hexdigest()[:32]
+    wish = {"type": "segmentation", "file": stored["uploadedName"]}
+    status, _ = await served.post("/api/v1/jobs", wish, **{"Idempotency-Key": f"batch:{batch}:0"})
+    assert status == 201
+    files = {"type": "segmentation", "files": [{"file": stored["uploadedName"]}] * 5}
+    assert (await served.post("/api/v1/batches", files, **{"Idempotency-Key": "mine"}))[0] == 429
+    assert len((await served.get("/api/v1/jobs"))[1]["jobs"]) == 1
 
 
 async def test_requests_are_limited(serve: Serve) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.frontend import webhooks
+from services.frontend.settings import WebhookSettings
 from services.frontend.webhooks import Webhooks, signature
 from tests.fixtures.frontend import Serve, Served
 
@@ -181,3 +182,9 @@ async def test_a_name_that_comes_to_mean_a_private_address_is_not_called(
 async def test_webhooks_are_off_without_a_secret(served: Served) -> None:
     status, problem = await _ordered(served, "https://example.org/")
     assert (status, problem["code"]) == (400, "no-webhooks")
+
+
+def test_the_secret_is_not_shown_with_the_settings() -> None:
+    settings = WebhookSettings.model_validate({"secret": "hush"})
+    assert "hush" not in f"{settings!r} {settings}"
+    assert settings.secret.get_secret_value() == "hush"

@@ -228,9 +228,10 @@ async def test_several_janitors_do_nothing_twice(store: JobStore, storage: Stora
 
 
 async def test_a_dead_janitors_turn_goes_to_the_next(store: JobStore) -> None:
-    assert await store.take_turn("retention", "j1", 0.05)
+    assert await store.take_turn("retention", "j1", 30)
     assert not await store.take_turn("retention", "j2", 30)
-    assert await store.take_turn("retention", "j1", 0.05), "whoever has the turn keeps it"
+    assert await store.take_turn("retention", "j1", 30), "whoever has the turn keeps it"
+    await store.redis.pexpire(f"{store.prefix}turn:retention", 1)  # nobody took it again
     async with asyncio.timeout(10):
         while not await store.take_turn("retention", "j2", 30):
             await asyncio.sleep(0)
