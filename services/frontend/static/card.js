@@ -29,18 +29,15 @@ export class Card {
     if (this.bar) this.bar.value = this.job.progress;
   }
 
-  // It is being tried again, as another job.
-  leave() {
-    this.again = true;
-    this.draw();
-    this.update({});
-  }
-
   draw() {
     const focused = this.element.contains(document.activeElement);
     this.element.replaceChildren(...[this.picture(), this.body()].filter(Boolean));
     this.drawn = this.job.status;
-    if (focused) this.element.querySelector("button, a")?.focus();
+    if (focused) this.focus();
+  }
+
+  focus() {
+    this.element.querySelector("button, a")?.focus();
   }
 
   picture() {
@@ -75,7 +72,7 @@ export class Card {
     return [
       done && (job.links.view || job.item_type) && button("View", acts.view, "primary"),
       done && job.links.result && make("a", { class: "button", href: job.links.result, download: "", "aria-label": `Download ${job.name}` }, "Download"),
-      !done && !this.again && button("Try again", acts.retry),
+      !done && button("Try again", acts.retry),
       button("Remove", acts.remove, "plain"),
     ];
   }

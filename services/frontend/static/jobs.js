@@ -12,15 +12,16 @@ export class Jobs {
     this.cards = new Map();
     this.batches = new Map();
     this.titles = new Map();
+    this.triedAgain = new Set();
     this.watcher = new Watcher((event) => this.changed(event));
     this.cursor = "";
     this.stopUploads = () => {};
     this.acts = {
       view,
       cancel: (job, button) => this.act(button, () => api.cancel(job.id)),
-      retry: (job, button) => this.act(button, () => this.retry(job.id)),
+      retry: (job, button) => this.act(button, async () => (await this.retry(job.id)).focus()),
       remove: (job, button) => {
-        if (confirm(`Remove ${job.name} and its result for good?`)) this.act(button, async () => { await api.forget(job.id); this.drop(job.id); });
+        if (confirm(`Remove ${job.name} and its result for good?`)) this.act(button, async () => { await this.forget(job.id); this.drop(job.id); });
       },
       titleOf: (type) => this.titles.get(type) ?? type,
     };
@@ -34,7 +35,9 @@ export class Jobs {
     this.summarise();
   }
 
+  // A job that tries another again stands for both: the older one is not shown any more.
   show(job, atEnd = false) {
+    if (this.triedAgain.has(job.id)) return;
     const card = this.cards.get(job.id) ?? this.add(job, atEnd);
     card.update(job);
     if (!card.final) this.watcher.add(job.id, card.job.batch, atEnd);
@@ -45,6 +48,13 @@ export class Jobs {
   add(job, atEnd) {
     const card = new Card(job, this.acts);
     this.cards.set(job.id, card);
+    if (job.revived_from) this.triedAgain.add(job.revived_from);
+    const before = this.cards.get(job.revived_from);
+    if (before) {
+      before.element.replaceWith(card.element);
+      this.drop(before.job.id);
+      return card;
+    }
     const place = job.batch ? this.batch(job.batch, atEnd).place : this.list;
     if (atEnd) place.append(card.element);
     else place.prepend(card.element);
@@ -65,14 +75,22 @@ export class Jobs {
   }
 
   async retry(id) {
-    this.show(await api.retry(id));
-    this.cards.get(id)?.leave();
+    const job = await api.retry(id);
+    this.show(job);
+    return this.cards.get(job.id);
   }
 
   async retryFailed(batch) {
-    const failed = [...this.cards.values()].filter(({ job, again }) => job.batch === batch && job.status === "failed" && !again);
-    if (!failed.length) throw new Error("Those that failed are tried again already, or further down: show older ones first.");
+    const failed = [...this.cards.values()].filter(({ job }) => job.batch === batch && job.status === "failed");
+    if (!failed.length) throw new Error("Those that failed are further down: show older ones first.");
     for (const { job } of failed) await this.retry(job.id);
+  }
+
+  // What a job tried again goes before it, or would be seen after a reload.
+  async forget(id) {
+    const { revived_from: before } = await api.job(id);
+    if (before) await this.forget(before).catch((error) => { if (error.status !== 404) throw error; });
+    await api.forget(id);
   }
 
   changed(event) {

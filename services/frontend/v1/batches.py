@@ -40,7 +40,7 @@ _AT_ONCE = 32
 #: Jobs read in one go, of the most that a batch may have.
 _READ, _MOST = 1_000, 100_000
 #: Of each job what is asked of a whole batch: it may have as many.
-_FIELDS = ("owner", "status", "progress", "reason", "original_name", "output_file_name", *USE)
+_FIELDS = ("owner", "status", "progress", "reason", "original_name", "output_file_name", "revived_from", *USE)
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -122,12 +122,23 @@ async def own_batch(request: web.Request, batch: str) -> list[Job]:
     return mine
 
 
+def last_tries(jobs: Sequence[Job]) -> list[Job]:
+    """Leave out the jobs that another one of these tries again."""
+    before = {job.fields.get("revived_from") for job in jobs}
+    return [job for job in jobs if job.id not in before]
+
+
 def _batch_of(owner: str, key: str) -> str:
     return hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()[:32]
 
 
 async def _refuse_other_number(request: web.Request, batch: str, number: int) -> None:
-    known = len(await frontend(request).store.batch(batch, count=_MOST))
+    store = frontend(request).store
+    ids = [job_id for job_id, _ in await store.batch(batch, count=_MOST)]
+    earlier: set[str | None] = set()
+    for some in _in_parts(ids, _READ):
+        earlier |= {values[0] for values in await store.fields_of_many([(one, ["revived_from"]) for one in some])}
+    known = len(set(ids) - earlier)
     if known not in {0, number}:
         raise InvalidInput(
             f"This Idempotency-Key was used for the batch {batch}, of {known} files and not {number}. Make a new key.",
@@ -147,7 +158,8 @@ async def _found(request: web.Request, entries: list[NewBatchFile]) -> list[Foun
     return found
 
 
-def _view(request: web.Request, batch: str, jobs: list[Job]) -> BatchView:
+def _view(request: web.Request, batch: str, tries: list[Job]) -> BatchView:
+    jobs = last_tries(tries)
     counts = Counter(job.status for job in jobs)
     progress = sum(100 if job.final else percent(job.fields) for job in jobs) / len(jobs)
     return BatchView(
@@ -155,7 +167,7 @@ def _view(request: web.Request, batch: str, jobs: list[Job]) -> BatchView:
         total=len(jobs),
         progress=round(progress, 1),
         counts=dict(counts),
-        cost=cost_of(jobs, frontend(request).rates),
+        cost=cost_of(tries, frontend(request).rates),
         final=all(status in FINAL for status in counts),
         jobs=[job.id for job in jobs],
     )

@@ -175,6 +175,7 @@ class JobView(_Out):
     priority: int
     item_type: str | None = Field(description="Of an archive: the job type of its images.")
     batch: str | None
+    revived_from: str | None = Field(description="The failed or canceled job that this one tries again.")
     created_at: str
     updated_at: str
     finished_at: str | None

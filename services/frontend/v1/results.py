@@ -12,7 +12,7 @@ from services.frontend import metrics
 from services.frontend.auth import principal
 from services.frontend.bundle import Item, bundle, folders
 from services.frontend.context import frontend
-from services.frontend.v1.batches import own_batch
+from services.frontend.v1.batches import last_tries, own_batch
 from shared.errors import InvalidInput, NotFound
 from shared.jobs import Job
 from shared.jobs.model import is_id
@@ -42,7 +42,7 @@ async def of_mine(request: web.Request) -> web.StreamResponse:
 
 
 async def _send(request: web.Request, jobs: Sequence[Job], name: str) -> web.StreamResponse:
-    jobs = sorted(jobs, key=lambda job: (_name(job).casefold(), job.id))
+    jobs = sorted(last_tries(jobs), key=lambda job: (_name(job).casefold(), job.id))
     done = [job for job in jobs if job.status == DONE and "output_file_name" in job.fields]
     if not done:
         raise NotFound("None of these jobs has a result (yet).", code="no-result")

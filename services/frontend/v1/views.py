@@ -32,6 +32,7 @@ def job_view(job: Job, rates: Rates | None, position: int | None = None) -> JobV
         priority=int(fields.get("priority", "0")),
         item_type=fields.get("item_type"),
         batch=fields.get("batch"),
+        revived_from=fields.get("revived_from"),
         created_at=fields.get("created_at", ""),
         updated_at=fields.get("updated_at", ""),
         finished_at=fields.get("finished_at"),

@@ -85,6 +85,42 @@ async def test_cancel_and_failure_are_told(served: Served, page: Page) -> None:
     await in_browser(act)
 
 
+async def test_what_is_tried_again_takes_the_place_of_what_failed(served: Served, page: Page) -> None:
+    failed = await served.submit("failed.tif")
+    (job,) = await served.worker.claim()
+    await served.store.fail("stand-in", job.held, "The model server was away.")
+    await served.submit("newer.tif")
+
+    def names() -> list[str]:
+        return [element.get_attribute("title") for element in page.all(".job .name")]
+
+    def retry() -> None:
+        page.open(served.url)
+        page.sees("Failed. The model server was away.")
+        page.one(f"[data-id='{failed}'] .actions button").click()
+        page.until(lambda: "Failed" not in page.text())
+        assert names() == ["newer.tif", "failed.tif"]
+        assert page.run("return document.activeElement.textContent") == "Cancel"
+        page.open(served.url)
+        page.sees("0 done, 2 under way")
+        assert sorted(names()) == ["failed.tif", "newer.tif"]
+
+    def remove() -> None:
+        page.sees("2 done")
+        page.run("window.confirm = () => true")
+        page.run("document.querySelector('[aria-label=\"Remove failed.tif\"]').click()")
+        page.until(lambda: names() == ["newer.tif"])
+
+    await in_browser(retry)
+    for job in await served.worker.claim(2):
+        await served.worker.complete(job)
+    await in_browser(remove)
+    # What failed before is not left behind, to be seen after the next reload: it is going, too.
+    due, _ = await served.store.due()
+    assert failed in due
+    assert len(due) == 2
+
+
 async def test_wrong_files_are_told_beside_right_ones(working: Served, page: Page, tmp_path: Path) -> None:
     text, empty = tmp_path / "letter.png", tmp_path / "nothing.tif"
     text.write_text("Dear Sir or Madam,\n" * 99)

@@ -224,9 +224,31 @@ async def test_cancel_and_retry(served: Served) -> None:
     async with served.http.delete(f"{served.url}/api/v1/jobs/{job_id}") as answer:
         assert await answer.json() == {"canceled": 0}
     status, job = await served.post(f"/api/v1/jobs/{job_id}/retry", {})
-    assert (status, job["status"]) == (201, "new")
+    assert (status, job["status"], job["revived_from"]) == (201, "new", job_id)
     status, problem = await served.post(f"/api/v1/jobs/{job['id']}/retry", {})
     assert (status, problem["code"]) == (409, "not-revivable")
+
+
+async def test_a_batch_counts_each_file_once_however_often_it_is_tried(served: Served) -> None:
+    _, file = await served.upload()
+    wish = {"type": "segmentation", "files": [{"file": file["uploadedName"], "name": f"{n}.tif"} for n in range(2)]}
+    key = {"Idempotency-Key": "fields"}
+    _, batch = await served.post("/api/v1/batches", wish, **key)
+    first, second = await served.worker.claim(2)
+    await served.worker.complete(first)
+    await served.store.fail("stand-in", second.held, "The model server was away.")
+    _, again = await served.post(f"/api/v1/jobs/{second.id}/retry", {})
+    _, told = await served.get(f"/api/v1/batches/{batch['id']}")
+    assert (told["total"], told["counts"]) == (2, {"done": 1, "new": 1})
+    assert set(told["jobs"]) == {first.id, again["id"]}
+    (third,) = await served.worker.claim()
+    await served.worker.complete(third)
+    async with served.http.get(f"{served.url}/api/v1/batches/{batch['id']}/result") as answer:
+        names = zipfile.ZipFile(io.BytesIO(await answer.read())).namelist()
+    assert [name.partition("/")[0] for name in names] == ["0", "1"]
+    # The same order again is still the same batch.
+    status, same = await served.post("/api/v1/batches", wish, **key)
+    assert (status, same["id"]) == (200, batch["id"])
 
 
 async def test_results_of_a_job(working: Served) -> None:
