@@ -46,8 +46,7 @@ async def test_nothing_keeps_anybody_out(served: Served, page: Page, axe: str, m
     await served.store.fail("stand-in", jobs[failed].held, "The image has no pixels.")
 
     def act() -> None:
-        wish = {"features": [{"name": "prefers-color-scheme", "value": mode}]}
-        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
+        page.wishes(mode)
         page.open(served.url)
         page.sees("2 images\n2 under way")
         page.one("#more summary").click()

@@ -254,10 +254,8 @@ async def test_contrast_and_a_phones_width(working: Served, page: Page, mode: st
     await working.submit("cells of a mouse with a very long name that does not fit on a phone.tif")
 
     def act() -> None:
-        wish = {"features": [{"name": "prefers-color-scheme", "value": mode}]}
-        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
-        phone = {"width": 375, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        page.wishes(mode)
+        page.phone()
         for path, seen in (("/", "Done in"), ("/about", "Which files"), ("/docs", "Watch a batch")):
             page.open(working.url + path)
             page.sees(seen)

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from numpy.typing import NDArray
+from PIL import Image
 from prometheus_client import REGISTRY
 
 from tests.fixtures.browser import Page
@@ -128,6 +129,41 @@ async def test_a_large_image_comes_in_tiles_as_it_is_looked_at(served: Served, p
         page.shot("viewer-close")
 
     await look(served, page, job_id, act)
+
+
+def on_screen(page: Page) -> tuple[int, ...]:
+    """Return the colour that the screen itself has in the middle of the stage: not all that is drawn is shown."""
+    x, y = page.run(
+        """const box = document.getElementById('stage').getBoundingClientRect();
+        return [(box.left + box.width / 2) / innerWidth, (box.top + box.height / 2) / innerHeight];"""
+    )
+    with Image.open(io.BytesIO(page.driver.get_screenshot_as_png())) as screen:
+        colour = screen.convert("RGB").getpixel((int(x * screen.width), int(y * screen.height)))
+    return tuple(colour) if isinstance(colour, tuple) else ()
+
+
+@pytest.mark.parametrize("engine", ["its own", "Apple's"])
+async def test_each_picture_opened_after_another_is_on_the_screen(
+    served: Served, page: Page, tmp_path: Path, engine: str
+) -> None:
+    image = np.full((1, 1, 128, 128), 255, np.uint8)
+    labels = np.zeros_like(image, np.int32)
+    for _ in range(4):
+        await shown(served, view_of(tmp_path, image, labels))
+
+    def act() -> None:
+        page.open(served.url)
+        page.sees("4 done")
+        if engine == "Apple's":
+            page.run("Object.defineProperty(navigator, 'vendor', {value: 'Apple Computer, Inc.'})")
+        for number in range(4):
+            page.run("document.querySelectorAll('.job button.thumb')[arguments[0]].click()", number)
+            ready(page)
+            page.until(lambda: on_screen(page) == (255, 255, 255))
+            page.keys("\ue00c")
+            page.until(lambda: not page.one("#viewer").is_displayed())
+
+    await asyncio.to_thread(act)
 
 
 async def test_channels_have_a_window_a_gamma_and_a_colour(served: Served, page: Page, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // A worker that draws the picture, so that the page itself never touches a pixel.
 // Takes {open: {url, canvas}}, {size}, {view}, {look}, {under: {x, y}}, {step}, {save};
-// answers {manifest}, {settled}, {cell}, {file}, {failed}.
+// answers {manifest}, {settled}, {cell}, {file}, {failed}, and where it was given no canvas, {frame}.
 
 import { Scene } from "./scene.js";
 import { TileFile } from "./tile-file.js";
@@ -18,7 +18,7 @@ self.onmessage = ({ data }) => {
 };
 
 async function open({ url, canvas }) {
-  const tell = (message) => self.postMessage(message);
+  const tell = (message) => self.postMessage(message, message.frame ? [message.frame] : []);
   try {
     const file = await TileFile.open(url);
     scene = new Scene(canvas, file, tell);

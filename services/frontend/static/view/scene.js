@@ -11,8 +11,10 @@ const CALM_MS = 15;
 const soon = self.requestAnimationFrame?.bind(self) ?? ((act) => setTimeout(act, 16));
 
 export class Scene {
-  constructor(canvas, file, tell) {
-    Object.assign(this, { canvas, tell, manifest: file.manifest, drawn: 0, picked: 0 });
+  // canvas: one of the page, or none: then each frame is handed out.
+  constructor(given, file, tell) {
+    const canvas = given ?? new OffscreenCanvas(1, 1);
+    Object.assign(this, { canvas, tell, handsOut: !given, manifest: file.manifest, drawn: 0, picked: 0 });
     this.pen = canvas.getContext("2d", { alpha: false });
     const failed = (error) => tell({ failed: error.message });
     this.grid = new Grid(file.manifest);
@@ -81,7 +83,7 @@ export class Scene {
   async save(kind) {
     const columns = this.cells.columns(this.look.plane, this.look.layer);
     if (kind === "table" && !columns) return;
-    this.draw();
+    if (kind === "picture") this.compose();
     const blob = kind === "table" ? table(columns, this.manifest.pixel_size_um) : await picture(this.canvas);
     this.tell({ file: { blob, kind } });
   }
@@ -104,6 +106,11 @@ export class Scene {
 
   draw() {
     if (!this.view || !this.look || !this.ratio) return;
+    this.compose();
+    if (this.handsOut) this.tell({ frame: this.canvas.transferToImageBitmap() });
+  }
+
+  compose() {
     const { pen, grid, tiles, look } = this;
     const at = this.window(), level = this.level();
     const orders = grid.seen(level, at).map((place) => tiles.order(look.plane, look.layer, level, place));

@@ -17,15 +17,16 @@ export class Stage {
   // Opens a picture; `told` hears what the worker says of it.
   open(url) {
     this.close();
-    const canvas = make("canvas", { class: "canvas" });
-    this.element.prepend(canvas);
-    this.canvas = canvas;
-    if (!canvas.transferControlToOffscreen) throw new Error("This browser is too old to show the picture.");
+    if (!window.OffscreenCanvas || !window.DecompressionStream) throw new Error("This browser is too old to show the picture.");
+    this.canvas = make("canvas", { class: "canvas" });
+    this.element.prepend(this.canvas);
+    // WebKit does not always show what is drawn on a canvas that was given away: there each frame is handed over, which
+    // costs the page more time.
+    const given = navigator.vendor.startsWith("Apple") ? [] : [this.canvas.transferControlToOffscreen()];
     const painter = new Worker("/static/view/painter.js", { type: "module" });
-    const offscreen = canvas.transferControlToOffscreen();
     painter.onmessage = ({ data }) => { if (this.painter === painter) this.hear(data); };
     painter.onerror = () => { if (this.painter === painter) this.told({ failed: "This browser cannot show the picture." }); };
-    painter.postMessage({ open: { url: new URL(url, location.href).href, canvas: offscreen } }, [offscreen]);
+    painter.postMessage({ open: { url: new URL(url, location.href).href, canvas: given[0] } }, given);
     this.painter = painter;
   }
 
@@ -37,6 +38,7 @@ export class Stage {
   }
 
   hear(data) {
+    if (data.frame) { this.show(data.frame); return; }
     if (data.manifest) {
       this.manifest = data.manifest;
       this.resize();
@@ -46,6 +48,13 @@ export class Stage {
       Object.assign(this.element.dataset, { view: `${x} ${y} ${zoom}`, drawn: data.settled.drawn });
     }
     this.told(data);
+  }
+
+  // Shows a frame that was handed over.
+  show(frame) {
+    const { canvas } = this, { width, height } = frame;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    canvas.getContext("bitmaprenderer").transferFromImageBitmap(frame);
   }
 
   // Changes what is shown.
