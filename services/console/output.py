@@ -12,6 +12,9 @@ from rich.text import Text
 #: Words that deserve a colour wherever they are a whole cell.
 _COLOURS = {"ok": "green", "ready": "green", "done": "green", "failed": "red", "away": "red", "warning": "yellow"}
 
+#: h from which a time is told in days.
+_DAYS = 72
+
 
 def console() -> Console:
     """Return a console on standard output; wide where it is no terminal, so that nothing is cut in a file."""
@@ -37,7 +40,7 @@ def say(text: str = "") -> None:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time as people say it: 850 ms, 12.3 s, 4 min 10 s, 3 h 05 min."""
+    """Return a time as people say it: 850 ms, 12.3 s, 4 min 10 s, 3 h 05 min, 90 d 00 h."""
     if seconds is None:
         return "-"
     if seconds < 1:
@@ -47,7 +50,10 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    if minutes < 60 * _DAYS:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} d {hours:02d} h"
 
 
 def _numeric(cell: str) -> bool:
