@@ -86,9 +86,9 @@ class Target(Group):
     gather_seconds: Annotated[float, Field(ge=0)] = 0.0
     """s that work of less than one replica may gather before the first one starts, so that jobs share a start."""
     min_replicas: Replicas = 0
-    """Never fewer."""
+    """Replicas, never fewer."""
     max_replicas: Replicas = 10
-    """Never more."""
+    """Replicas, never more."""
     max_step_up: int = Field(10_000, ge=1)
     """Most replicas added within a step period."""
     max_step_down: int = Field(10_000, ge=1)
