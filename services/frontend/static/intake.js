@@ -88,6 +88,7 @@ class Row {
     this.button.textContent = "Dismiss";
     this.button.setAttribute("aria-label", `Dismiss ${this.name}`);
     find("uploads").prepend(this.element);
+    this.element.scrollIntoView({ block: "nearest" });
   }
 }
 

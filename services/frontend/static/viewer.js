@@ -26,7 +26,7 @@ export class Viewer {
     history.replaceState(null, "", `#${job.id}`);
     find("stage").focus();
     if (job.item_type && job.total_jobs) await this.showItems(job);
-    else if (job.links.view) this.load(job.links.view);
+    else if (job.links.view) this.load(job.links);
     else this.wait("There is no picture of this result. Download it to see what it holds.");
   }
 
@@ -44,8 +44,9 @@ export class Viewer {
     find("facts").replaceChildren(...factsOf(job).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   }
 
-  wait(text) {
-    find("viewer-wait").textContent = text;
+  // Tells in the picture's place why it is not there; perhaps with a small one.
+  wait(text, preview) {
+    find("viewer-wait").replaceChildren(text, ...(preview ? [make("img", { src: preview, alt: "The image with its outlines" })] : []));
     find("viewer-wait").hidden = !text;
   }
 
@@ -64,15 +65,15 @@ export class Viewer {
     const part = await api.job(`${job.item_type}:${job.id.split(":")[1]}.${number}`).catch(() => null);
     if (this.job !== job) return;
     find("viewer-title").textContent = part ? `${job.name} · ${part.name}` : job.name;
-    if (part?.links.view) this.load(part.links.view);
+    if (part?.links.view) this.load(part.links);
     else this.wait(part?.reason ?? "There is no picture of this image.");
   }
 
-  load(url) {
+  load({ view, preview }) {
     try {
-      this.stage.open(url);
+      this.stage.open(view);
     } catch (error) {
-      this.wait(`${error.message} Download the result instead.`);
+      this.wait(`${error.message} Download the result to see more of it than this.`, preview);
     }
   }
 

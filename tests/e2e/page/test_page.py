@@ -128,12 +128,16 @@ async def test_wrong_files_are_told_beside_right_ones(working: Served, page: Pag
     path = image(tmp_path)
 
     def act() -> None:
+        page.driver.set_window_size(1280, 600)
         page.open(working.url)
         page.sees("Outlines every nucleus.")
+        page.one("#more summary").click()
         page.choose(text, empty, path)
         page.sees("The file 'letter.png' is text. Allowed are TIFF, PNG, JPEG and NumPy images")
         page.sees("The file 'nothing.tif' is empty (0 bytes).")
         page.sees("Done in")
+        place = "return document.querySelector('.said.error').getBoundingClientRect().bottom <= innerHeight"
+        page.until(lambda: page.run(place))
         page.shot("wrong")
 
     await in_browser(act)

@@ -142,6 +142,23 @@ def on_screen(page: Page) -> tuple[int, ...]:
     return tuple(colour) if isinstance(colour, tuple) else ()
 
 
+async def test_a_browser_too_old_for_the_viewer_shows_a_small_picture(served: Served, page: Page) -> None:
+    await served.submit("cells.tif")
+    (job,) = await served.worker.claim()
+    await served.worker.complete(job)
+
+    def act() -> None:
+        page.open(served.url)
+        page.sees("1 done")
+        page.run("delete window.OffscreenCanvas")
+        page.run("document.querySelector('.job button.thumb').click()")
+        page.sees("This browser is too old for the viewer.")
+        page.until(lambda: page.run("return document.querySelector('#viewer-wait img').naturalWidth"))
+        page.shot("viewer-too-old")
+
+    await asyncio.to_thread(act)
+
+
 @pytest.mark.parametrize("engine", ["its own", "Apple's"])
 async def test_each_picture_opened_after_another_is_on_the_screen(
     served: Served, page: Page, tmp_path: Path, engine: str

@@ -17,7 +17,7 @@ export class Stage {
   // Opens a picture; `told` hears what the worker says of it.
   open(url) {
     this.close();
-    if (!window.OffscreenCanvas || !window.DecompressionStream) throw new Error("This browser is too old to show the picture.");
+    if (!window.OffscreenCanvas || !window.DecompressionStream) throw new Error("This browser is too old for the viewer.");
     this.canvas = make("canvas", { class: "canvas" });
     this.element.prepend(this.canvas);
     // WebKit does not always show what is drawn on a canvas that was given away: there each frame is handed over, which
