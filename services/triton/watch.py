@@ -4,7 +4,9 @@
 
 The server runs with explicit model control, since only that lets a broken model be mended from outside. Asked to
 load a model that has not changed, Triton does nothing; so this asks for every model of the repository, again and
-again, wherever the repository is. Beside that each loaded model infers once in a while:
+again, wherever the repository is. Beside that each loaded model infers once in a while, unless it works anyway: a
+small request of another kind than those in the queue would part their batch, and keeps Triton's batcher spinning
+until the batch before it has ended.
 
 1. One whose process is dead, which Triton does not notice by itself, is unloaded and loaded.
 2. One that hangs, that is, answers nothing and gets no further in its work for ``hung`` seconds, loses its process,
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import math
 import os
 import re
 import signal
@@ -106,9 +109,10 @@ def run(care: Care) -> None:
     """Look after a server for ever; loading, which may take long, beside the rest."""
     refused: dict[str, str] = {}
     silent: dict[str, Silence] = {}
+    done: dict[str, float] = {}
     loads = threading.Thread(target=_forever, args=(care, lambda: load_all(care, refused), False), daemon=True)
     loads.start()
-    _forever(care, lambda: mend_all(care, silent), True)
+    _forever(care, lambda: mend_all(care, silent, done), True)
 
 
 def _forever(care: Care, look: Callable[[], object], reports: bool) -> None:
@@ -144,12 +148,26 @@ def load_all(care: Care, refused: dict[str, str]) -> None:
             refused.pop(name, None)
 
 
-def mend_all(care: Care, silent: dict[str, Silence]) -> list[str]:
-    """Let each loaded model infer, and mend those that are dead or hang; returns their names."""
+def mend_all(care: Care, silent: dict[str, Silence], done: dict[str, float]) -> list[str]:
+    """Let each loaded model infer that got no further since the last look, and mend those that are dead or hang.
+
+    Keeps in ``done`` how far each had come. Returns the names of those that were mended.
+    """
     names = health.loaded(care.server)
-    for name in silent.keys() - set(names):
-        del silent[name]
-    return [name for name in names if _mend(care, name, silent)]
+    for known in (silent, done):
+        for name in known.keys() - set(names):
+            del known[name]
+    mended = []
+    for name in names:
+        now = progress(care, name)
+        if now > done.get(name, math.inf):
+            silent.pop(name, None)
+        else:
+            if _mend(care, name, silent):
+                mended.append(name)
+            now = progress(care, name)  # what it did for this look is no sign that it works
+        done[name] = now
+    return mended
 
 
 def _mend(care: Care, name: str, silent: dict[str, Silence]) -> bool:
