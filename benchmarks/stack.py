@@ -125,13 +125,13 @@ def cpu_of(pid: int) -> float:
     return 0.0
 
 
-def anonymous_memory(pid: int) -> float:
-    """Return the MB of anonymous memory (not mapped files) of a process and its children now."""
+def own_memory(pid: int) -> float:
+    """Return the MB of anonymous and shared memory (not of mapped files) of a process and its children now."""
     total = 0
     for each in family(pid):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{each}/status").read_text().splitlines():
-                if line.startswith("RssAnon"):
+                if line.startswith(("RssAnon", "RssShmem")):
                     total += int(line.split()[1])
     return total / 1024
 
@@ -145,7 +145,7 @@ def model_busy_seconds(triton: Triton, model: str) -> float:
 
 
 async def watch_memory(pid: int, most: list[float]) -> None:
-    """Keep the largest anonymous memory seen of a process and its children in ``most[0]`` until cancelled."""
+    """Keep the largest memory of their own seen of a process and its children in ``most[0]`` until cancelled."""
     while True:
-        most[0] = max(most[0], await asyncio.to_thread(anonymous_memory, pid))
+        most[0] = max(most[0], await asyncio.to_thread(own_memory, pid))
         await asyncio.sleep(0.05)

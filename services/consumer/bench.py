@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from services.consumer import metrics
 from services.consumer.inference import ModelServer, open_model_server
 from services.consumer.memory import MemoryBudget
 from services.consumer.reading import Decoder, ReadLimits
@@ -53,9 +54,10 @@ async def open_bench(settings: Settings, store: JobStore) -> AsyncIterator[Bench
         timeout=limits.decode_seconds,
     )
     pool = ThreadPoolExecutor(work.threads, "arrays")
+    memory = MemoryBudget(work.memory, metrics.memory_reserved.set)
     teller = Teller(store, settings.name)
     try:
-        yield Bench(settings, store, storage, models, decoder, pool, MemoryBudget(work.memory), teller)
+        yield Bench(settings, store, storage, models, decoder, pool, memory, teller)
     finally:
         await teller.aclose()
         await decoder.aclose()

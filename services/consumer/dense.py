@@ -101,7 +101,9 @@ class Segmenter:
         return np.concatenate(rows)
 
     def _cut(self, image: NDArray[Any], block: Block) -> NDArray[Any]:
-        """Return a block (h, w, model's C) in a dtype that travels."""
+        """Return a block (h, w, model's C) in a dtype that travels; a single channel is not copied."""
+        if len(self.channels) == 1 and self.channels[0] is not None:
+            return to_wire(image[(self.channels[0], *block.outer)][..., np.newaxis])
         parts = [
             np.zeros(block.shape, image.dtype) if channel is None else image[(channel, *block.outer)]
             for channel in self.channels

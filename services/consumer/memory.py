@@ -1,21 +1,25 @@
-"""A budget of bytes that the jobs of a worker share: what does not fit yet, waits in its order."""
+"""A budget of bytes that several share: what does not fit yet, waits in its order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
-
-from services.consumer import metrics
+from collections.abc import AsyncIterator, Callable
 
 
 class MemoryBudget:
-    """Bytes for arrays. A wish larger than the whole budget gets all of it, alone."""
+    """Bytes for arrays. A wish larger than the whole budget gets all of it, alone.
 
-    def __init__(self, total: int) -> None:
+    Args:
+        total: bytes.
+        tell: is told the bytes that are reserved, whenever they change.
+    """
+
+    def __init__(self, total: int, tell: Callable[[int], None] | None = None) -> None:
         self._total = total
         self._free = total
+        self._tell = tell
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @contextlib.asynccontextmanager
@@ -58,4 +62,5 @@ class MemoryBudget:
 
     def _account(self, change: int) -> None:
         self._free += change
-        metrics.memory_reserved.set(self._total - self._free)
+        if self._tell is not None:
+            self._tell(self._total - self._free)

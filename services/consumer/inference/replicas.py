@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -13,11 +14,15 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from services.consumer.inference.shared import SharedBlocks
 from services.consumer.inference.sharing import SharedTime
+from services.consumer.memory import MemoryBudget
 from shared.errors import Retry
 
 Address = tuple[str, int]
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 RESOLVE_SECONDS = 2.0
+ROOM = (
+    96 << 20
+)  # bytes of blocks and answers under way to one server: more than two of its batches would only wait there
 FIRST_REST, LONGEST_REST = 0.25, 5.0  # seconds a replica is left alone after it did not answer
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
@@ -42,8 +47,10 @@ class Replica:
         self.target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.client = InferenceServerClient(self.target, channel_args=CHANNEL)
         self.blocks = SharedBlocks(self.client, host)
+        self.room = MemoryBudget(ROOM)
         self.outstanding = 0
         self.usual = 0.0  # seconds, a slow average of what calls take
+        self.heard = -math.inf  # when it last answered anybody, by the loop's clock
         self.time = SharedTime()
         self.tells_seconds = True  # an older server does not, until shown otherwise
         self.mending = asyncio.Lock()
@@ -70,7 +77,7 @@ class Replica:
         self._rests_until = 0.0
 
     def needs_longer(self, seconds: float) -> None:
-        """A call got no answer in its time; as calls get 20 times what is usual, the next ones have twice as long."""
+        """It was silent for too long; as calls wait 20 times what is usual, the next ones have twice as long."""
         self.usual = max(self.usual, seconds / 10)
 
     def silent(self, now: float) -> None:

@@ -21,12 +21,14 @@ from services.consumer.inference.sharing import OnUsed
 from shared.dense import ModelCard, parse_card
 from shared.dense.normalise import scaled_shape
 from shared.errors import InvalidInput, NotFound, Retry
+from shared.lifecycle import ended
 from shared.telemetry.traces import current_traceparent
 
 KINDS = {"uint8": "UINT8", "uint16": "UINT16", "float32": "FP32"}
-CARD_SECONDS = 5.0  # how long a card is trusted
+CARD_SECONDS = 60.0  # how long a card is trusted while the list of models and versions stays as it is
+SOUND_SECONDS = 5.0  # how long a model that has predicted something is taken for sound
 ASK_SECONDS = 15.0  # how long a refusal to load a model is believed
-SHORTEST_CALL = 20.0  # seconds; a call gets this, or 20 times what calls took lately, but no more than its patience
+SILENCE = 20.0  # seconds without an answer to anybody, or 20 times what calls took lately, after which one is given up
 MOST_PATIENCE = 10.0  # times its own that a call waits while the servers answer others
 LOAD_SECONDS = 120.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0  # seconds between tries
@@ -41,6 +43,8 @@ class TritonServer:
     def __init__(self, endpoints: Sequence[Address], resolve: Resolve | None = None) -> None:
         self._replicas = Replicas(endpoints, resolve)
         self._cards: dict[tuple[str, str], tuple[float, ModelCard]] = {}
+        self._served: Models = {}
+        self._predicted: dict[str, float] = {}  # when each model last did, by the loop's clock
         self._refused: dict[tuple[Address, str, str], float] = {}
         self._answered = -math.inf  # when a server last answered, by the loop's clock
 
@@ -57,7 +61,11 @@ class TritonServer:
                 versions.setdefault(entry.name, []).append(entry.version)
             return versions
 
-        return await self._try(ask, "", "", timeout=10.0)
+        served = await self._try(ask, "", "", timeout=10.0)
+        if served != self._served:
+            self._served = served
+            self._cards.clear()  # a new version may be the one that is meant where none is named
+        return served
 
     async def card(self, model: str, version: str = "", *, timeout: float = 30.0) -> ModelCard:
         now = asyncio.get_running_loop().time()
@@ -100,7 +108,7 @@ class TritonServer:
         size = kinds * math.prod(scaled_shape((block.shape[0], block.shape[1]), float(np.float32(zoom))))
 
         async def ask(replica: Replica, limit: float) -> NDArray[np.uint8]:
-            async with replica.blocks.lend(block, kind, size) as loan:
+            async with replica.room.reserve(block.nbytes + size), replica.blocks.lend(block, kind, size) as loan:
                 inputs = [loan.image if loan else await _through_socket(block, kind), *others]
                 outputs = [loan.output("maps") if loan else InferRequestedOutput("maps")]
                 if replica.tells_seconds:
@@ -114,9 +122,13 @@ class TritonServer:
                 on_used(seconds_of(result, part[-1]))
             return maps
 
-        return await self._try(ask, model, version, timeout=timeout, on_retry=on_retry)
+        maps = await self._try(ask, model, version, timeout=timeout, on_retry=on_retry)
+        self._predicted[model] = asyncio.get_running_loop().time()
+        return maps
 
     async def check(self, model: str, version: str = "", *, timeout: float = 10.0) -> None:
+        if asyncio.get_running_loop().time() - self._predicted.get(model, -math.inf) < SOUND_SECONDS:
+            return  # shown by an inference that was of use; a further one would only part the batch that waits
         try:
             channels = len((await self.card(model, version, timeout=timeout)).channels)
             window = np.tile(np.array([0, 1], np.float32), (channels, 1))
@@ -151,7 +163,8 @@ class TritonServer:
         while left() > 0:
             try:
                 replica = await self._replicas.pick(loop.time())
-                return await self._ask(replica, ask, min(timeout, max(SHORTEST_CALL, 20 * replica.usual)))
+                silence = min(timeout, max(SILENCE, 20 * replica.usual))
+                return await self._ask(replica, ask, silence, began + MOST_PATIENCE * timeout - loop.time())
             except InferenceServerException as error:
                 reason = _message(error)
                 faults += _is_fault(error)
@@ -168,17 +181,30 @@ class TritonServer:
         spent = loop.time() - began
         raise Retry(f"The model server gave no result within {spent:.0f} s: {reason}.", after=LONGEST_PAUSE)
 
-    async def _ask(self, replica: Replica, ask: Callable[[Replica, float], Awaitable[T]], limit: float) -> T:
+    async def _ask(
+        self, replica: Replica, ask: Callable[[Replica, float], Awaitable[T]], silence: float, longest: float
+    ) -> T:
+        """Call a replica; give up once it has answered nobody for ``silence`` s, or this call not for ``longest`` s.
+
+        While it answers others this one's turn comes: whoever gave up would have its work done in vain, and ask again.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        try:
-            with replica.busy():
-                answer = await ask(replica, limit)
-        except InferenceServerException as error:
-            if _code(error) == "DEADLINE_EXCEEDED":
-                replica.needs_longer(limit)
-            raise
-        self._answered = loop.time()
+        with replica.busy():
+            call = asyncio.ensure_future(ask(replica, longest))
+            try:
+                while not call.done():
+                    left = min(max(began, replica.heard) + silence, began + longest) - loop.time()
+                    if left <= 0:
+                        replica.needs_longer(silence)
+                        raise InferenceServerException(
+                            f"it answered nobody for {silence:.0f} s", status="StatusCode.DEADLINE_EXCEEDED"
+                        )
+                    await asyncio.wait({call}, timeout=left)
+                answer = call.result()
+            finally:
+                await ended(call)
+        self._answered = replica.heard = loop.time()
         replica.answered(self._answered - began)
         return answer
 
