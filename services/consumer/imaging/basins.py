@@ -112,7 +112,7 @@ def _passes(basin: NDArray[np.int32], height: NDArray[np.uint16], count: int) ->
     """
     # The cost of a pass falls with its height and is never 0, which a sparse matrix would not store. Of several
     # passes between two basins the highest comes first after sorting; the others are left out.
-    crossings = np.sort(_crossings(basin, height))
+    crossings = np.sort(_crossings(basin, height), kind="stable")  # which is quick where much is in order already
     pair = crossings >> 16
     first = np.append(True, pair[1:] != pair[:-1])[: pair.size]
     cost = (crossings[first] & 0xFFFF) + 1

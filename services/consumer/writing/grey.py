@@ -15,7 +15,7 @@ def stretched(image: NDArray[Any], window: NDArray[np.float32]) -> NDArray[np.ui
     if image.dtype in (np.uint8, np.uint16) and image.size > 1 << (8 * image.dtype.itemsize):
         # There are few values: each is stretched once.
         values = np.arange(1 << (8 * image.dtype.itemsize), dtype=np.float32)
-        return np.asarray(_stretch(values, window)[image])
+        return np.asarray(np.take(_stretch(values, window), image))
     return _stretch(real(image), window)
 
 

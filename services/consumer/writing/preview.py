@@ -19,6 +19,8 @@ from services.consumer.writing.png import write_png
 _PIXELS = 1 << 22
 #: Rows of labels that are read before their pages are let go.
 _ROWS = 16
+#: Pixels on a side of the picture that are enough to find its window.
+_SIDE = 200
 #: Greys of the picture; few, so that it travels fast.
 _GREYS = 64
 _OUTLINE = (255, 240, 94)
@@ -37,7 +39,8 @@ def write_preview(image_yx: NDArray[Any], labels_yx: NDArray[Any] | None, path: 
     share = min(1.0, limit / max(rows, columns))
     size = max(1, round(rows * share)), max(1, round(columns * share))
     small = real(image_yx) if (rows, columns) == size else _reduce(image_yx, size)
-    pixels = stretched(small, plane_window(small)) // (256 // _GREYS)
+    step = max(1, max(size) // _SIDE)
+    pixels = stretched(small, plane_window(small[::step, ::step])) // (256 // _GREYS)
     if labels_yx is not None:
         pixels[_edges(_nearest(labels_yx, size))] = _GREYS
     greys = [(level, level, level) for level in (255 * n // (_GREYS - 1) for n in range(_GREYS))]
