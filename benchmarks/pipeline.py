@@ -20,6 +20,7 @@ import time
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
+from benchmarks import metered
 from benchmarks.imaging import seconds
 from benchmarks.report import Row, keep, options, row, tell
 from benchmarks.stack import Stack, cpu_of, family, model_busy_seconds, running_stack, watch_memory
@@ -40,6 +42,7 @@ from services.consumer.reading import ReadLimits
 from services.consumer.reading.formats import decode
 from services.consumer.writing import write_labels, write_preview, write_zip
 from shared.dense import predict
+from shared.jobs import Job
 from tests.fixtures.consumer import cells
 
 SIDE = 1024
@@ -61,7 +64,7 @@ async def measure(wanted: Sequence[str], target: Path | None) -> list[Row]:
     image = cells(SIDE, SIDE)[0]
     parts: dict[str, Callable[[Stack], Awaitable[list[Row]]]] = {
         "standin": lambda stack: _throughput(stack, STANDIN, image, IMAGES),
-        "bundled": lambda stack: _throughput(stack, BUNDLED, image, IMAGES // 3),
+        "bundled": lambda stack: _bundled(stack, image, IMAGES // 3),
         "bytes": lambda stack: _bytes(stack, image),
         "memory": lambda stack: _memory(stack, image),
         "stages": lambda stack: _stages(stack, image),
@@ -85,8 +88,19 @@ def tiff(image: NDArray[Any], **options: Any) -> bytes:
     return out.getvalue()
 
 
-async def _throughput(stack: Stack, model: str, image: NDArray[Any], count: int) -> list[Row]:
-    bare = await _bare(stack, model, image, count)
+@dataclass(frozen=True)
+class Run:
+    """What some jobs took together, in seconds."""
+
+    wall: float
+    network: float
+    cpu: dict[str, float]
+    """By what spent it."""
+    jobs: list[Job]
+
+
+async def _run(stack: Stack, model: str, image: NDArray[Any], count: int, own: Path | None = None) -> Run:
+    """Run jobs on a model; ``own`` is a file that holds the processor seconds that its network has spent."""
     assert stack.redis.process is not None
     async with stack.consumer() as consumer:
         await stack.finished(await stack.submit(tiff(image), "warm.tif", 6, model=model, options=OPTIONS))
@@ -95,32 +109,57 @@ async def _throughput(stack: Stack, model: str, image: NDArray[Any], count: int)
             "the worker": [consumer.pid], "the decoders": list(family(consumer.pid))[1:],
             "Triton": [stack.triton.process.pid], "the model's process": [network], "Redis": [stack.redis.process.pid],
         }  # fmt: skip
-        before = {name: sum(map(cpu_of, pids)) for name, pids in processes.items()}
-        busy, began = model_busy_seconds(stack.triton, model), time.perf_counter()
+
+        def spent() -> dict[str, float]:
+            of = {name: sum(map(cpu_of, pids)) for name, pids in processes.items()}
+            return of | ({"the network": float(own.read_text())} if own else {})
+
+        before, busy, began = spent(), model_busy_seconds(stack.triton, model), time.perf_counter()
         jobs = await stack.finished(await stack.submit(tiff(image), "image.tif", count, model=model, options=OPTIONS))
         wall = time.perf_counter() - began
         busy = model_busy_seconds(stack.triton, model) - busy
-        cpu = {name: sum(map(cpu_of, pids)) - before[name] for name, pids in processes.items()}
+        return Run(wall, busy, {name: after - before[name] for name, after in spent().items()}, jobs)
+
+
+async def _throughput(stack: Stack, model: str, image: NDArray[Any], count: int) -> list[Row]:
+    bare = await _bare(stack, model, image, count)
+    run = await _run(stack, model, image, count)
     megapixels = count * image.size / 1e6
     rows = [
         row(
-            f"images/s through the whole path, {model}", "images/s", count / wall,
+            f"images/s through the whole path, {model}", "images/s", count / run.wall,
             peer="bare tritonclient loop", peer_value=bare, at_least=0.9 if model == STANDIN else None,
         ),
         row(
-            f"share of wall time in which the network of {model} itself runs", "1", busy / wall,
+            f"share of wall time in which the network of {model} itself runs", "1", run.network / run.wall,
             at_least=0.95 if model == STANDIN else None,
         ),
     ]  # fmt: skip
     if model == STANDIN:
-        rows.append(
-            row("CPU of all processes together per megapixel", "s/MP", sum(cpu.values()) / megapixels, at_most=0.15)
-        )
-        rows += [row(f"CPU of {name} per megapixel", "s/MP", spent / megapixels) for name, spent in cpu.items()]
+        spent = sum(run.cpu.values()) / megapixels
+        rows.append(row("CPU of all processes together per megapixel", "s/MP", spent, at_most=0.15))
+        rows += [row(f"CPU of {name} per megapixel", "s/MP", spent / megapixels) for name, spent in run.cpu.items()]
         for stage in ("download", "preprocess", "prediction", "postprocess", "upload"):
-            spent = sum(float(job.fields[f"{stage}_time"]) for job in jobs) / count
+            spent = sum(float(job.fields[f"{stage}_time"]) for job in run.jobs) / count
             rows.append(row(f"wall time of a job in stage {stage}, under load", "s", spent))
     return rows
+
+
+async def _bundled(stack: Stack, image: NDArray[Any], count: int) -> list[Row]:
+    """The bundled model; and what all processes cost beside its network, whose time a copy of the model counts."""
+    rows = await _throughput(stack, BUNDLED, image, count)
+    counted = stack.folder / "counted"
+    name = _copied(
+        stack, BUNDLED, "Metered", {"1/net.py": ('Path("counted")', f"Path({str(counted)!r})")}, Path(metered.__file__)
+    )
+    cpu = (await _run(stack, name, image, count, counted)).cpu
+    own, megapixels = cpu.pop("the network"), count * image.size / 1e6
+    less = f"CPU of all processes less ONNX Runtime's own run time per megapixel, {BUNDLED}"
+    return [
+        *rows,
+        row(less, "s/MP", (sum(cpu.values()) - own) / megapixels, at_most=0.15),
+        row(f"CPU of ONNX Runtime's own run time per megapixel, {BUNDLED}", "s/MP", own / megapixels),
+    ]
 
 
 async def _bare(stack: Stack, model: str, image: NDArray[Any], count: int) -> float:
@@ -260,7 +299,7 @@ async def _archive(stack: Stack) -> list[Row]:
     with zipfile.ZipFile(out, "w") as archive:
         for number in range(1000):
             archive.writestr(f"{number}.tif", content)
-    instant = await _instant(stack)
+    instant = _copied(stack, STANDIN, "Instant", {"1/net.py": ("SECONDS_PER_TILE = 0.02", "SECONDS_PER_TILE = 0")})
     rows = []
     for model, least in ((STANDIN, 1000 * 0.02), (instant, None)):
         async with stack.consumer() as consumer, _peak(consumer.pid) as most:
@@ -278,16 +317,22 @@ async def _archive(stack: Stack) -> list[Row]:
     return rows
 
 
-async def _instant(stack: Stack) -> str:
-    """Put a copy of the stand-in that does not sleep into the repository; return its name."""
-    name, source = "Instant", stack.triton.repository / STANDIN
+def _copied(
+    stack: Stack, source: str, name: str, changes: dict[str, tuple[str, str]], network: Path | None = None
+) -> str:
+    """Put a copy of a model into the repository, with a text replaced in some of its files; return its name.
+
+    A further network goes before its own one, which it finds in the folder ``onnx``.
+    """
     target = stack.folder / name
-    shutil.copytree(source, target)
-    for path, before, after in (
-        (target / "card.yaml", f"name: {STANDIN}", f"name: {name}"),
-        (target / "1" / "net.py", "SECONDS_PER_TILE = 0.02", "SECONDS_PER_TILE = 0"),
-    ):
-        path.write_text(path.read_text().replace(before, after))
+    shutil.copytree(stack.triton.repository / source, target)
+    if network is not None:
+        (target / "1" / "onnx").mkdir()
+        (target / "1" / "model.onnx").rename(target / "1" / "onnx" / "model.onnx")
+        shutil.copy(network, target / "1" / "net.py")
+    for path, (before, after) in {"card.yaml": (f"name: {source}", f"name: {name}"), **changes}.items():
+        text = (target / path).read_text()
+        (target / path).write_text(text.replace(before, after))
     target.rename(stack.triton.repository / name)
     stack.triton.http(f"repository/models/{name}/load", {})
     return name
