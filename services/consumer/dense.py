@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from services.consumer.imaging.normalise import plane_window, to_wire
 from services.consumer.imaging.stitch import Block, Stitcher, blocks
 from services.consumer.imaging.watershed import WatershedParams, watershed
-from services.consumer.tools import Tools, each
+from services.consumer.tools import Progress, Tools, each
 from shared.dense import ModelCard
 from shared.dense.card import Normalisation
 from shared.dense.scale import object_diameter, zoom_to
@@ -42,13 +42,16 @@ class Segmenter:
     channels: tuple[int | None, ...]
     zoom: float
 
-    async def plane(self, tools: Tools, image: NDArray[Any], name: str = "labels") -> list[NDArray[np.int32]]:
+    async def plane(
+        self, tools: Tools, image: NDArray[Any], name: str = "labels", progress: Progress | None = None
+    ) -> list[NDArray[np.int32]]:
         """Return one label image, int32 (H, W), for each kind of object of the model.
 
         Args:
             tools: of the job.
             image: (C, H, W), any real dtype; read window by window, so that it may be a memory map.
             name: of the scratch file of labels too large for memory.
+            progress: is told of each block.
         """
         shape = image.shape[1:]
         pieces = list(blocks((shape[0], shape[1]), *self._block_and_halo()))
@@ -57,7 +60,10 @@ class Segmenter:
             window, pixels = await tools.compute(
                 lambda: (self._window(image), self._cut(image, pieces[0])), stage="pre-processing"
             )
-            return await self._labels(tools, pixels, window, pieces[0])
+            labels = await self._labels(tools, pixels, window, pieces[0])
+            if progress is not None:
+                await progress.add(1)
+            return labels
         window = await tools.compute(self._window, image, stage="pre-processing")
         out = [tools.labels((shape[0], shape[1]), f"{name}-{kind.name}") for kind in kinds]
         least = self.card.postprocessing.min_size / self.zoom**2
@@ -69,6 +75,8 @@ class Segmenter:
             async with turn:
                 for stitcher, found in zip(stitchers, labels, strict=True):
                     await tools.compute(stitcher.add, block, found, stage="post-processing")
+            if progress is not None:
+                await progress.add(1 / len(pieces))
 
         await each((piece(block) for block in pieces), _BLOCKS)
         for stitcher in stitchers:

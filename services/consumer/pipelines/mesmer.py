@@ -15,7 +15,7 @@ from services.consumer.pipeline import Pipeline
 from services.consumer.pipelines.segmentation import Channels, ImageOptions, count_pixels, job_memory
 from services.consumer.reading import Decoded
 from services.consumer.results import Entry, base_name, finish
-from services.consumer.tools import Tools, each
+from services.consumer.tools import Progress, Tools, each
 from services.consumer.view import View
 from services.consumer.worker import Outcome
 from services.consumer.writing import write_labels
@@ -75,20 +75,17 @@ class Mesmer(Pipeline[MesmerOptions]):
         kinds = [kind for kind in KINDS if options.compartment in (kind, "both")]
         stacks = {kind: tools.labels((batch, *image.shape[2:]), f"stack-{kind}") for kind in kinds}
         view = View(tools, image, decoded, channel=channels[-1], layers=kinds)
-        done = 0
+        progress = Progress(tools, batch)
 
         async def plane(b: int) -> None:
-            nonlocal done
-            found = await segmenter.plane(tools, image[b], f"labels-{b}")
+            found = await segmenter.plane(tools, image[b], f"labels-{b}", progress)
             by_kind = dict(zip((kind.name for kind in card.objects), found, strict=True))
             matched = await tools.compute(_match, by_kind, options.min_size, stage="post-processing")
             for layer, (kind, stack) in enumerate(stacks.items()):
                 stack[b] = matched[kind]
                 await view.labels(b, layer, stack[b])
-            done += 1
-            await tools.tell("predicting", 10 + 80 * done // batch)
 
-        await tools.tell("predicting", 10)
+        await progress.add(0)
         await each((plane(b) for b in range(batch)), _PLANES)
         about = {"model": f"{card.name}:{card.version}", "scale": f"{zoom:g}", "dim_order": decoded.dim_order}
         entries = [await _written(tools, kind, stack, decoded.pixel_size_um, about) for kind, stack in stacks.items()]

@@ -16,7 +16,7 @@ from services.consumer.pipelines.segmentation import Channels, PixelSize, Scale,
 from services.consumer.pipelines.spot import SpotSettings, detect, write_table
 from services.consumer.reading import Decoded
 from services.consumer.results import Entry, base_name, finish
-from services.consumer.tools import Tools, each
+from services.consumer.tools import Progress, Tools, each
 from services.consumer.view import View
 from services.consumer.worker import Outcome
 from services.consumer.writing import write_labels
@@ -80,12 +80,11 @@ class Polaris(Pipeline[PolarisOptions]):
         about = {"model": model, **facts}
         kinds = [] if segmenter is None else [kind.name for kind in segmenter.card.objects]
         view = View(tools, image, decoded, channel=channels[0], layers=kinds)
-        done = 0
+        progress = Progress(tools, image.shape[0])
 
         async def plane(b: int) -> tuple[list[Entry], Entry]:
-            nonlocal done
             spots = await detect(tools, image[b, channels[0]], options)
-            labels = [] if segmenter is None else await segmenter.plane(tools, image[b], f"labels-{b}")
+            labels = [] if segmenter is None else await segmenter.plane(tools, image[b], f"labels-{b}", progress)
             pictures = [
                 await _written(tools, f"{base_name(job)}_batch_{b}_feature_{place}.tif", found, decoded, about)
                 for place, found in enumerate(labels)
@@ -96,11 +95,11 @@ class Polaris(Pipeline[PolarisOptions]):
             for layer, found in enumerate(labels):
                 await view.labels(b, layer, found)
             await view.points(b, spots, cells[0] if cells else None)
-            done += 1
-            await tools.tell("predicting", 10 + 80 * done // image.shape[0])
+            if segmenter is None:
+                await progress.add(1)
             return pictures, (f"{base_name(job)}_{b}.csv", table)
 
-        await tools.tell("predicting", 10)
+        await progress.add(0)
         results = await each((plane(b) for b in range(image.shape[0])), _PLANES)
         count_pixels(job, image, image.shape[0])
         entries = [entry for pictures, _ in results for entry in pictures] + [table for _, table in results]

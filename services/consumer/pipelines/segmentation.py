@@ -15,7 +15,7 @@ from services.consumer.dense import SCALES, Segmenter, check_channels, choose_zo
 from services.consumer.pipeline import Options, Pipeline
 from services.consumer.reading import Decoded
 from services.consumer.results import Entry, base_name, finish, hand_over
-from services.consumer.tools import Tools, each
+from services.consumer.tools import Progress, Tools, each
 from services.consumer.view import SHOWN, View
 from services.consumer.worker import Outcome
 from services.consumer.writing import write_labels
@@ -114,12 +114,12 @@ class Segmentation(Pipeline[SegmentationOptions]):
         if "handover" in job.fields:
             return await _hand_over(job, tools, image, Segmenter(card, runs[0], zoom))
         planes = [(b, place) for b in range(batch) for place in range(len(runs))]
-        done = 0
+        progress = Progress(tools, len(planes))
         view = View(tools, image, decoded, channel=runs[0][0], layers=_layers(decoded, runs, card))
 
         async def plane(b: int, place: int) -> list[Entry]:
-            nonlocal done
-            found = await Segmenter(card, runs[place], zoom).plane(tools, image[b], f"labels-{b}-{place}")
+            segmenter = Segmenter(card, runs[place], zoom)
+            found = await segmenter.plane(tools, image[b], f"labels-{b}-{place}", progress)
             entries = []
             for kind, labels in enumerate(found):
                 feature = place * len(found) + kind
@@ -134,11 +134,9 @@ class Segmentation(Pipeline[SegmentationOptions]):
                 await tools.compute(_write, path, labels, decoded.pixel_size_um, about, stage="post-processing")
                 await view.labels(b, feature, labels)
                 entries.append((f"{base_name(job)}_batch_{b}_feature_{feature}.tif", path))
-            done += 1
-            await tools.tell("predicting", 10 + 80 * done // len(planes))
             return entries
 
-        await tools.tell("predicting", 10)
+        await progress.add(0)
         entries = await each((plane(b, place) for b, place in planes), _PLANES)
         count_pixels(job, image, len(planes))
         facts = {
