@@ -26,6 +26,8 @@ SCALES = (0.1, 10.0)
 _LARGEST_BLOCK = 4096
 #: Blocks of one job under way at once: enough to overlap cutting, inference and watershed.
 _BLOCKS = 4
+#: Pixels of one plane that are in memory at once, at most; what is larger lies in files and is worked on in blocks.
+HELD = _BLOCKS * _LARGEST_BLOCK**2
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from services.consumer import metrics
-from services.consumer.dense import SCALES, Segmenter, check_channels, choose_zoom
+from services.consumer.dense import HELD, SCALES, Segmenter, check_channels, choose_zoom
 from services.consumer.pipeline import Options, Pipeline
 from services.consumer.reading import Decoded
 from services.consumer.results import Entry, base_name, finish, hand_over
@@ -94,7 +94,7 @@ class Segmentation(Pipeline[SegmentationOptions]):
         """Read, segment plane by plane, store."""
         options = self.options(job)
         decoded = await tools.image(options.dimension_order, options.pixel_size_um)
-        async with tools.bench.memory.reserve(job_memory(decoded)):
+        async with tools.bench.memory.reserve(job_memory(decoded, HELD)):
             return await self._segment(job, tools, options, decoded)
 
     async def _segment(self, job: Job, tools: Tools, options: SegmentationOptions, decoded: Decoded) -> Outcome:
@@ -207,10 +207,13 @@ def _layers(decoded: Decoded, runs: Sequence[tuple[int, ...]], card: ModelCard) 
     return [f"{kind} of {names.get(run[0], f'channel {run[0]}')}" for run in runs for kind in kinds]
 
 
-def job_memory(decoded: Decoded) -> int:
-    """Estimate the bytes that an image's job holds at once: some planes of pixels, maps and labels."""
+def job_memory(decoded: Decoded, held: int | None = None) -> int:
+    """Estimate the bytes that an image's job holds at once: some planes of pixels, maps and labels.
+
+    Of a plane so many pixels as are ``held``, where the job works on it block by block.
+    """
     batch, _, rows, columns = decoded.shape
-    return 12 * rows * columns * min(batch, _PLANES)
+    return 12 * min(rows * columns, held or rows * columns) * min(batch, _PLANES)
 
 
 def count_pixels(job: Job, image: NDArray[Any], planes: int) -> None:
