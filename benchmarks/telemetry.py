@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
+import itertools
 import os
 import runpy
 import statistics
@@ -30,6 +32,7 @@ from shared.jobs import Job, JobType, NewJob, Notifications, open_store
 from shared.jobs.model import new_id
 from shared.settings import TelemetrySettings
 from shared.telemetry import configure_logs, configure_traces
+from shared.telemetry.counting import LoopCounter, LoopHistogram
 from tests.fixtures.redis import RedisServer, free_port
 
 TURNS, JOBS = 12, 15_000
@@ -42,8 +45,12 @@ def without_metrics() -> None:
     def nothing(*_args: object, **_more: object) -> None:
         pass
 
-    for kind, names in ((Counter, ("inc",)), (Gauge, ("inc", "dec", "set")), (Histogram, ("observe",))):
-        for name in names:
+    for kinds, names in (
+        ((Counter, LoopCounter), ("inc",)),
+        ((Gauge,), ("inc", "dec", "set")),
+        ((Histogram, LoopHistogram), ("observe",)),
+    ):
+        for kind, name in itertools.product(kinds, names):
             setattr(kind, name, nothing)
 
 
@@ -135,6 +142,7 @@ async def work(url: str, endpoint: str, count: int) -> None:
     settings = TelemetrySettings(otlp_endpoint=endpoint, log_level="warning")
     configure_logs(settings, "consumer")
     traces = configure_traces(settings, "consumer", "0", "bench")
+    gc.freeze()  # as every service does at its start
     store, notifications = open_store(url, PREFIX), Notifications(url, PREFIX)
     listening = asyncio.create_task(notifications.run())
     await notifications.ready()

@@ -11,7 +11,6 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 from multidict import CIMultiDict
-from prometheus_client import Counter, Histogram
 
 from services.frontend import metrics
 from services.frontend.auth import PRINCIPAL
@@ -19,6 +18,7 @@ from services.frontend.context import frontend
 from services.frontend.errors import Fault, fault_of, message, nothing, problem
 from shared.errors import InvalidInput, KioskError
 from shared.telemetry import span
+from shared.telemetry.counting import LoopCounter, LoopHistogram
 
 log = structlog.get_logger(__name__)
 
@@ -59,12 +59,12 @@ def _page(label_viewer: str) -> CIMultiDict[str]:
 
 
 @functools.lru_cache(maxsize=2000)
-def _counter(route: str, method: str, status: int) -> Counter:
+def _counter(route: str, method: str, status: int) -> LoopCounter:
     return metrics.requests.labels(route, method, str(status))
 
 
 @functools.lru_cache(maxsize=200)
-def _timer(route: str) -> Histogram:
+def _timer(route: str) -> LoopHistogram:
     return metrics.request_seconds.labels(route)
 
 

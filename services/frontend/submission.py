@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
-from prometheus_client import Counter
 
 from services.frontend import metrics, sniff
 from services.frontend.catalogue import ARCHIVE, Catalogue, checked_options
@@ -23,12 +22,13 @@ from shared.errors import InvalidInput
 from shared.jobs import Job, JobStore, JobType, NewJob, Submitted
 from shared.jobs.model import new_id
 from shared.telemetry import current_traceparent
+from shared.telemetry.counting import LoopCounter
 
 log = structlog.get_logger(__name__)
 
 
 @functools.lru_cache(maxsize=100)
-def _counter(kind: str) -> Counter:
+def _counter(kind: str) -> LoopCounter:
     return metrics.submitted.labels(kind)
 
 

@@ -8,6 +8,7 @@ where it begins, and everybody after that follows.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -37,15 +38,18 @@ class Keeping:
         self._rate = rate
         self._most = max(1.0, rate) if rate else 0.0
         self._left, self._at = self._most, time.monotonic()
+        self._none_before = 0.0
 
     def __call__(self) -> bool:
         """Decide on one trace."""
-        if random.random() >= self._ratio:
-            return False
         now = time.monotonic()
+        if now < self._none_before or random.random() >= self._ratio:
+            return False
         self._left = min(self._most, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
+            # Under a flood nearly every trace ends here: until then a look at the clock is enough.
+            self._none_before = now + (1 - self._left) / self._rate if self._rate else math.inf
             return False
         self._left -= 1
         return True
