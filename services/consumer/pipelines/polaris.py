@@ -12,7 +12,14 @@ from pydantic import BeforeValidator, Field
 from services.consumer.dense import Segmenter, check_channels, choose_zoom
 from services.consumer.imaging.spots import assign_to_cells
 from services.consumer.pipeline import Pipeline
-from services.consumer.pipelines.segmentation import Channels, PixelSize, Scale, count_pixels, job_memory
+from services.consumer.pipelines.segmentation import (
+    Channels,
+    Order,
+    PixelSize,
+    Scale,
+    count_pixels,
+    job_memory,
+)
 from services.consumer.pipelines.spot import SpotSettings, detect, write_table
 from services.consumer.reading import Decoded
 from services.consumer.results import Entry, base_name, finish
@@ -40,7 +47,7 @@ def _kind(value: Any) -> Any:
 class PolarisOptions(SpotSettings):
     """Options of spots in cells."""
 
-    dimension_order: str = Field("", title="Dimension order", description="Such as CXY or XYC; empty: worked out.")
+    dimension_order: Order = Field("", title="Dimension order", description="Such as CXY or XYC; empty: worked out.")
     segmentation_type: Annotated[Literal["none", "cell culture", "tissue"], BeforeValidator(_kind)] = Field(
         "cell culture",
         title="Segmentation",

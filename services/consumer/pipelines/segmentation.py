@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from services.consumer import metrics
 from services.consumer.dense import HELD, SCALES, Segmenter, check_channels, choose_zoom
 from services.consumer.pipeline import Options, Pipeline
-from services.consumer.reading import Decoded
+from services.consumer.reading import Decoded, ReadLimits
 from services.consumer.results import Entry, base_name, finish, hand_over
 from services.consumer.tools import Progress, Tools, each
 from services.consumer.view import SHOWN, View
@@ -43,7 +43,14 @@ def blank_is_none(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-Channels = Annotated[tuple[int, ...], BeforeValidator(channel_list)]
+# What is told of these beside their types is for the frontend, which refuses the rest before any work; here the reasons
+# are told in the words of the image.
+#: The axes of an image, one letter each (`services.consumer.imaging.axes`); empty to have them worked out.
+Order = Annotated[str, Field(json_schema_extra={"pattern": "^ *[BTZYXCSbtzyxcs]{0,7} *$"})]
+_Channel = Annotated[int, Field(json_schema_extra={"minimum": 0})]
+Channels = Annotated[
+    tuple[_Channel, ...], BeforeValidator(channel_list), Field(json_schema_extra={"maxItems": ReadLimits.samples})
+]
 Scale = Annotated[Annotated[float, Field(ge=SCALES[0], le=SCALES[1])] | None, BeforeValidator(blank_is_none)]
 PixelSize = Annotated[Annotated[float, Field(gt=0, le=1000)] | None, BeforeValidator(blank_is_none)]
 
@@ -51,7 +58,7 @@ PixelSize = Annotated[Annotated[float, Field(gt=0, le=1000)] | None, BeforeValid
 class ImageOptions(Options):
     """How an image is to be read."""
 
-    dimension_order: str = Field(
+    dimension_order: Order = Field(
         "", title="Dimension order", description="Such as XY, XYC, CXY or BXYC; empty to have it worked out."
     )
     scale: Scale = Field(

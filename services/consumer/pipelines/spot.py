@@ -13,7 +13,7 @@ from pydantic import Field
 from services.consumer.dense import check_channels
 from services.consumer.imaging.spots import SpotParams, detect_spots
 from services.consumer.pipeline import Options, Pipeline
-from services.consumer.pipelines.segmentation import Channels, count_pixels, job_memory
+from services.consumer.pipelines.segmentation import Channels, Order, count_pixels, job_memory
 from services.consumer.results import Entry, base_name, finish
 from services.consumer.tools import Tools, each
 from services.consumer.view import View
@@ -37,7 +37,7 @@ class SpotSettings(Options):
 class SpotOptions(SpotSettings):
     """Options of a spot detection."""
 
-    dimension_order: str = Field("", title="Dimension order", description="Such as XY or CXY; empty: worked out.")
+    dimension_order: Order = Field("", title="Dimension order", description="Such as XY or CXY; empty: worked out.")
     channels: Channels = Field((), title="Channels", description="Number of the channel with spots; empty: the first.")
 
 

@@ -185,7 +185,7 @@ async def test_options_are_drawn_and_sent(served: Served, page: Page, tmp_path: 
         page.choose(path)
         page.sees("An option is not allowed as it is.")
         wrong = page.run("return [...document.querySelectorAll('#options :invalid')].map((one) => one.id)")
-        assert wrong == ["option-channels", "option-scale"]
+        assert wrong == ["option-scale", "option-channels"]
         assert not page.all("#uploads li")
         for name, text in (("scale", "0.5"), ("channels", "0, 2")):
             page.one(f"#option-{name}").clear()

@@ -306,14 +306,14 @@ async def test_problems(  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("options", "code", "detail"),
     [
-        ({"scale": 1000}, "invalid-option", "The option scale is wrong: 1000 is greater than the maximum of 10."),
+        ({"scale": 1000}, "invalid-option", "The option scale is wrong: 1000 is greater than the maximum of 10.0."),
         ({"scale": "1"}, "invalid-option", "The option scale is wrong: '1' is not of type 'number'."),
         (
             {"colour": "red"},
             "unknown-option",
             (
-                "The job type segmentation has no option colour; its options are: dimension_order, channels, scale, "
-                "detect_scale."
+                "The job type segmentation has no option colour; its options are: dimension_order, scale, pixel_size_um, "
+                "detect_scale, channels."
             ),
         ),
     ],

@@ -12,6 +12,7 @@ from services.consumer import pipeline as module
 from services.consumer.pipeline import Options, Pipeline, discover
 from services.consumer.tools import Tools
 from services.consumer.worker import Done, Outcome
+from services.frontend.catalogue import checked_options
 from shared.errors import InvalidInput, Misconfigured
 from shared.jobs import Job
 
@@ -91,3 +92,18 @@ def test_wrong_options_name_themselves(options: str, says: str) -> None:
 def test_every_option_tells_people_what_it_is(kind: Pipeline[Any]) -> None:
     schema = type(kind).described().options_schema
     assert all(option.get("title") for option in schema.get("properties", {}).values())
+
+
+@pytest.mark.parametrize("job_type", ["segmentation", "mesmer", "tracking", "polaris", "spot"])
+def test_axes_and_channels_that_cannot_be_are_refused_before_any_work(job_type: str) -> None:
+    kind = discover()[job_type].described()
+    for order in ("", "XY", "xyc", "BXYC", "TYX", "CXYB"):
+        checked_options(kind, {"dimension_order": order, "channels": [0, 2]})
+    for wrong in (
+        {"dimension_order": "QQ"},
+        {"dimension_order": "X" * 50},
+        {"channels": [-1]},
+        {"channels": [0] * 300},
+    ):
+        with pytest.raises(InvalidInput, match=f"The option {next(iter(wrong))}"):
+            checked_options(kind, wrong)
