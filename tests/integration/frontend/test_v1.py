@@ -312,8 +312,8 @@ async def test_problems(  # type: ignore[no-untyped-def]
             {"colour": "red"},
             "unknown-option",
             (
-                "The job type segmentation has no option colour; its options are: dimension_order, scale, pixel_size_um, "
-                "detect_scale, channels."
+                "The job type segmentation has no option colour; its options are: dimension_order, scale, "
+                "pixel_size_um, detect_scale, channels."
             ),
         ),
     ],
