@@ -36,6 +36,7 @@ def found(page: Page, axe: str) -> Any:
     return page.driver.execute_async_script(_RUN)
 
 
+@pytest.mark.usefixtures("chromium_alone")
 @pytest.mark.parametrize("mode", ["light", "dark"])
 async def test_nothing_keeps_anybody_out(served: Served, page: Page, axe: str, mode: str) -> None:
     wish = {"type": "segmentation", "files": [{"file": (await served.upload())[1]["uploadedName"]} for _ in range(2)]}

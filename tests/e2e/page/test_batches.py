@@ -46,6 +46,7 @@ def zip_at(page: Page, url: str) -> list[str]:
         return archive.namelist()
 
 
+@pytest.mark.usefixtures("chromium_alone")
 async def test_a_batch_has_one_heading_and_is_canceled_as_one(served: Served, page: Page, tmp_path: Path) -> None:
     paths = [image(tmp_path, f"field_{n}.png") for n in range(3)]
 

@@ -253,6 +253,7 @@ return poor;
 """
 
 
+@pytest.mark.usefixtures("chromium_alone")
 @pytest.mark.parametrize("mode", ["light", "dark"])
 async def test_contrast_and_a_phones_width(working: Served, page: Page, mode: str) -> None:
     await working.submit("cells of a mouse with a very long name that does not fit on a phone.tif")

@@ -46,6 +46,7 @@ class Wire:
         self._whole = True
 
 
+@pytest.mark.usefixtures("chromium_alone")
 async def test_an_upload_survives_a_cut_connection(working: Served, page: Page, tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     path.write_bytes(TIFF + bytes(range(256)) * 12_000)
@@ -76,6 +77,7 @@ async def test_an_upload_survives_a_cut_connection(working: Served, page: Page, 
     assert local.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.usefixtures("chromium_alone")
 async def test_an_upload_survives_a_reload(working: Served, page: Page, tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     path.write_bytes(TIFF + bytes(range(256)) * 12_000)
@@ -103,6 +105,7 @@ async def test_an_upload_survives_a_reload(working: Served, page: Page, tmp_path
     assert local.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.usefixtures("chromium_alone")
 async def test_files_that_look_the_same_are_not_taken_for_each_other(
     working: Served, page: Page, tmp_path: Path
 ) -> None:
@@ -135,6 +138,7 @@ async def test_files_that_look_the_same_are_not_taken_for_each_other(
 _NOBODY_AT_IT = "navigator.locks.query().then(({ held }) => arguments[0](!held.length))"
 
 
+@pytest.mark.usefixtures("chromium_alone")
 async def test_an_interrupted_upload_waits_for_its_owner(serve: Serve, page: Page, tmp_path: Path) -> None:
     served = await serve(auth={"anonymous": "off"})
     keys = KeyStore(served.store.redis, served.store.prefix)
@@ -185,6 +189,7 @@ async def test_an_interrupted_upload_waits_for_its_owner(serve: Serve, page: Pag
     assert await served.store.owned("bob") == []
 
 
+@pytest.mark.usefixtures("chromium_alone")
 async def test_no_window_goes_on_in_anothers_name(serve: Serve, page: Page, tmp_path: Path) -> None:
     served = await serve(auth={"anonymous": "off"})
     keys = KeyStore(served.store.redis, served.store.prefix)
@@ -221,6 +226,7 @@ async def test_no_window_goes_on_in_anothers_name(serve: Serve, page: Page, tmp_
     assert await served.store.owned("bob") == []
 
 
+@pytest.mark.usefixtures("chromium_alone")
 async def test_the_page_is_not_left_while_an_upload_would_be_lost(served: Served, page: Page, tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     path.write_bytes(TIFF + bytes(range(256)) * 12_000)
