@@ -20,9 +20,8 @@ from shared.errors import Retry
 Address = tuple[str, int]
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
 RESOLVE_SECONDS = 2.0
-ROOM = (
-    96 << 20
-)  # bytes of blocks and answers under way to one server: more than two of its batches would only wait there
+#: Bytes of blocks and answers under way to one server: more than two of its batches would only wait there.
+ROOM = 96 << 20
 FIRST_REST, LONGEST_REST = 0.25, 5.0  # seconds a replica is left alone after it did not answer
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
