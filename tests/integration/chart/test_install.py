@@ -66,7 +66,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:serv
 VOLUMES = "---\n".join(
     f"apiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: volume-{number}}}\n"
     "spec: {capacity: {storage: 20Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /nowhere}}\n"
-    for number in range(8)
+    for number in range(20)  # a released one is not bound again
 )
 
 
@@ -259,7 +259,7 @@ async def test_the_benchmark_runs_when_it_is_scaled_up(
     assert _benchmark_pods(cluster, namespace) == []
 
     await asyncio.to_thread(_scale_benchmark, cluster, namespace, 1)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not (pods := await asyncio.to_thread(_benchmark_pods, cluster, namespace)):
             pass
     places = {
