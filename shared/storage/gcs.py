@@ -25,7 +25,7 @@ from yarl import URL
 
 from shared.errors import InvalidInput, Misconfigured, NotFound, Retry
 from shared.storage.connection import Connection
-from shared.storage.file import BlockWriter, file_chunks, once
+from shared.storage.file import file_chunks, once
 from shared.storage.gcs_upload import PIECE, ResumableUpload, one_request
 from shared.storage.names import OWN, checked, checked_prefix
 from shared.storage.offload import off_loop
@@ -33,6 +33,7 @@ from shared.storage.protocol import BLOCK, Chunks, Source, Stat, Stored
 from shared.storage.retrying import TROUBLE
 from shared.storage.signing import signed
 from shared.storage.trouble import as_ours
+from shared.storage.writer import BlockWriter
 
 MARK = "kiosk-deployment"
 SHA256 = "kiosk-sha256"

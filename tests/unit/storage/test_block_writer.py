@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.storage import file
-from shared.storage.file import BlockWriter
+from shared.storage import writer as writing
 from shared.storage.protocol import BLOCK
+from shared.storage.writer import BlockWriter
 
 SIZES = [1, 7, 1400, 65_536, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 0, 5]
 
@@ -45,11 +45,11 @@ async def test_who_brings_more_waits_while_the_disk_is_slow(tmp_path: Path, monk
             taken += 1
 
     bringing = asyncio.create_task(bring())
-    while writer._room.is_set() or taken * BLOCK < file._AHEAD:
+    while writer._room.is_set() or taken * BLOCK < writing._AHEAD:
         await asyncio.sleep(0)
     for _ in range(100):
         await asyncio.sleep(0)
-    assert taken * BLOCK == file._AHEAD
+    assert taken * BLOCK == writing._AHEAD
     disk.set()
     await bringing
     size, _ = await writer.finish()
@@ -63,7 +63,7 @@ async def test_many_writers_share_what_may_wait(tmp_path: Path) -> None:
     assert BlockWriter._share() == BLOCK
     for writer in writers:
         await writer.aclose()
-    assert BlockWriter._share() == before == file._AHEAD
+    assert BlockWriter._share() == before == writing._AHEAD
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
